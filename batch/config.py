@@ -1,0 +1,210 @@
+"""The settings of a reduction: one typed model per stage, from TOML and ``--set``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from batch.errors import UsageError
+
+Pixfrac = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AssociateSettings(_Section):
+    """How exposures become associations."""
+
+    exptime_factor: float = Field(3.0, ge=1)
+    """Exposures whose time is off the association's median by more than this factor are set aside."""
+    exclude: tuple[str, ...] = ()
+    """Rootnames that are left out altogether."""
+
+
+class FetchSettings(_Section):
+    """Where raw exposures come from."""
+
+    source: Path | None = None
+    """A folder of ``*_raw.fits`` and, where there are any, ``*_asn.fits``."""
+
+
+class ReferencesSettings(_Section):
+    """CRDS best references."""
+
+    cache: Path | None = None
+    """A CRDS cache: the folder that is otherwise named by CRDS_PATH."""
+    context: str = ""
+    """Pinned CRDS context, ``hst_0729.pmap``; empty takes the cache's own newest."""
+    missing: Literal["stop", "omit"] = "stop"
+    """``omit`` sets the steps whose reference files are not there to OMIT, and says so everywhere."""
+
+
+class CalibrateSettings(_Section):
+    """raw -> flt, flc."""
+
+    engine: Literal["auto", "builtin", "calacs"] = "auto"
+    """``auto`` takes builtin."""
+
+
+class WcsSettings(_Section):
+    """Distortion model and WCS."""
+
+    use_db: bool = False
+    """Ask the astrometry database of MAST for better solutions (needs network)."""
+
+
+class AlignSettings(_Section):
+    """Alignment, with a quality gate."""
+
+    catalog: Path | None = None
+    """Table with columns RA and DEC (deg): align to it absolutely; otherwise relative to one exposure."""
+    search_radius: float = Field(2.0, gt=0)
+    """How far off pointings may be, arcsec."""
+    min_sources: int = Field(50, ge=3)
+    max_sources: int = Field(5000, ge=10)
+    """The detection threshold adapts until the number of sources lies between these."""
+    min_matches: int = Field(15, ge=3)
+    max_rms: float = Field(0.3, gt=0)
+    """Gate: largest rms of the fit in input pixels per axis."""
+
+
+class CombineSettings(_Section):
+    """Sky, cosmic-ray masks, first mosaic, the output grid."""
+
+    bits: tuple[int, ...] = (16, 64, 256)
+    """DQ bits that count as good."""
+    weight: Literal["EXP", "ERR", "IVM"] = "EXP"
+    rotation: float = 0.0
+    """Position angle of the output's y axis, deg."""
+    scale: float | None = Field(None, gt=0)
+    """Output pixel, arcsec; None is 0.03 for WFC and 0.025 for HRC."""
+    cosmic_rays: bool = True
+    """Reject cosmic rays by comparing exposures (needs two or more)."""
+
+
+class SweepSettings(_Section):
+    """The final drizzles."""
+
+    pixfrac: tuple[Pixfrac, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    kernel: Literal["square", "point", "turbo", "gaussian"] = "square"
+
+    @field_validator("pixfrac")
+    @classmethod
+    def _distinct(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        rounded = tuple(sorted({round(v, 4) for v in value}))
+        if not rounded or rounded[0] <= 0:
+            raise ValueError("at least one pixfrac of 0.0001 or more is needed")
+        return rounded
+
+
+class Box(_Section):
+    """A rectangle of the mosaic; zero-based, the upper limits are outside."""
+
+    x0: int = Field(ge=0)
+    x1: int
+    y0: int = Field(ge=0)
+    y1: int
+
+
+class StatisticsSettings(_Section):
+    """Numbers from the weight maps."""
+
+    boxes: tuple[Box, ...] = ()
+    """Where RMS/median is measured; none: chosen inside the common coverage."""
+    box_size: int = Field(400, ge=16)
+    """Side of the automatic boxes, output pixels."""
+    chunk: int = Field(1024, ge=64)
+    """Side of the chunks that are in memory at a time, output pixels."""
+
+
+class SelectSettings(_Section):
+    """Which pixfrac is chosen."""
+
+    rms_over_median: float = Field(0.2, gt=0)
+    """Largest RMS/median of the weight map (DrizzlePac handbook: 0.2 to 0.3)."""
+    empty_fraction: float = Field(0.0, ge=0, lt=1)
+    """Largest fraction of pixels without weight inside the footprint."""
+
+
+class ReportSettings(_Section):
+    """The page per association."""
+
+    preview: int = Field(900, ge=100, le=4000)
+    """Longest side of the preview image, pixels."""
+
+
+class ClusterSettings(_Section):
+    """Where tasks run. Never part of a fingerprint: it changes no digit of a product."""
+
+    workers: int | None = Field(None, ge=1)
+    """Worker processes; None: one a core, as far as memory goes."""
+    memory: int | None = Field(None, gt=0)
+    """Bytes each worker may plan with; None: an equal share of the machine's."""
+    scheduler: str | None = None
+    """Address of a scheduler that runs already."""
+    attempts: int = Field(2, ge=1, le=5)
+    """How often a task is tried whose failure a retry can mend."""
+    window: int = Field(64, ge=1)
+    """Associations in flight at a time."""
+
+
+class Settings(_Section):
+    """All settings of a run."""
+
+    associate: AssociateSettings = AssociateSettings()
+    fetch: FetchSettings = FetchSettings()
+    references: ReferencesSettings = ReferencesSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
+    wcs: WcsSettings = WcsSettings()
+    align: AlignSettings = AlignSettings()
+    combine: CombineSettings = CombineSettings()
+    sweep: SweepSettings = SweepSettings()
+    statistics: StatisticsSettings = StatisticsSettings()
+    select: SelectSettings = SelectSettings()
+    report: ReportSettings = ReportSettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+
+def load(path: Path | None = None, changes: Iterable[str] = ()) -> Settings:
+    """Read a TOML file and apply ``section.key=value`` changes to it, later ones winning.
+
+    Raises
+    ------
+    UsageError
+        For a file that cannot be read, an unknown key, or a value of the wrong kind.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"{path}: {error}; give a TOML file of settings") from None
+    for change in changes:
+        name, equals, text = change.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise UsageError(f"--set {change}: not of the form section.key=value")
+        table = values.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"--set {change}: {section} is not a section")
+        table[key] = _value(text)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        where = f"{path}: " if path else ""
+        raise UsageError(f"{where}wrong settings: " + "; ".join(lines)) from None
+
+
+def _value(text: str) -> Any:
+    """A TOML value; what is no TOML value is a string, so that quotes may be left out."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
