@@ -24,7 +24,7 @@ def reference_folder(files: Mapping[str, Path], area: Path) -> Path:
     Returns
     -------
     Path
-        ``area/jref``, absolute. Give `reference_variable` of it to the environment variable.
+        ``area/jref``, absolute. `reference_environment` makes ``jref$`` mean it.
 
     Raises
     ------
@@ -52,6 +52,9 @@ def reference_folder(files: Mapping[str, Path], area: Path) -> Path:
     return folder
 
 
-def reference_variable(folder: Path) -> str:
-    """What ``jref`` must be set to: programs put the file name directly behind it, so it ends in "/"."""
-    return f"{folder}/"
+def reference_environment(folder: Path) -> dict[str, str]:
+    """What the environment must say, so that ``jref$name`` in headers is found in `folder`.
+
+    Programs put the file name directly behind the value, so it ends in "/".
+    """
+    return {"jref": f"{folder}/"}
