@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,8 +67,11 @@ class AlignSettings(_Section):
     search_radius: float = Field(2.0, gt=0)
     """How far off pointings may be, arcsec."""
     min_sources: int = Field(50, ge=3)
-    max_sources: int = Field(5000, ge=10)
-    """The detection threshold adapts until the number of sources lies between these."""
+    max_sources: int = Field(2000, ge=10, le=5000)
+    """The detection threshold adapts until the number of sources lies between these; TweakReg compares all
+    pairs, and its memory grows with the square of the upper one."""
+    geometry: Literal["shift", "rscale", "general"] = "rscale"
+    """What is fitted: a shift, also rotation and scale, or a general linear map."""
     min_matches: int = Field(15, ge=3)
     max_rms: float = Field(0.3, gt=0)
     """Gate: largest rms of the fit in input pixels per axis."""
@@ -208,3 +211,23 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+# where things lie on this machine changes no digit of a product
+_LOCATIONS = {"fetch": {"source"}, "references": {"cache"}}
+
+
+def section(stage: str, values: Mapping[str, Any]) -> BaseModel:
+    """The typed settings of a stage from their JSON values; stages without settings get an empty section."""
+    field = Settings.model_fields.get(stage)
+    kind: type[BaseModel] = _Section if field is None else type(field.default)
+    return kind.model_validate(values)
+
+
+def identity(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What of the settings shapes products, as JSON values by section: the basis of fingerprints."""
+    return {
+        name: values.model_dump(mode="json", exclude=_LOCATIONS.get(name))
+        for name, values in settings
+        if name != "cluster"
+    }

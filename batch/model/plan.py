@@ -121,7 +121,7 @@ def expand(
     pixfracs: Sequence[float],
     *,
     typed_settings: Mapping[str, Any],
-    versions: Mapping[str, str] | None = None,
+    identities: Mapping[str, str] | None = None,
 ) -> tuple[Task, ...]:
     """Lay the stages over the associations.
 
@@ -137,8 +137,9 @@ def expand(
         The sweep.
     typed_settings : mapping
         The same settings as objects, by stage name, for `Stage.needs`.
-    versions : mapping, optional
-        Extra identity by stage name: the version of the calibration engine, the CRDS context.
+    identities : mapping, optional
+        What else shapes products, by stage name or task id: the version of the calibration engine, the
+        reference files that CRDS named.
 
     Returns
     -------
@@ -149,7 +150,7 @@ def expand(
     return tuple(
         task
         for association in associations
-        for task in _expand_one(stages, association, settings, pixfracs, typed_settings, versions or {})
+        for task in _expand_one(stages, association, settings, pixfracs, typed_settings, identities or {})
     )
 
 
@@ -159,12 +160,13 @@ def _expand_one(
     settings: Mapping[str, Mapping[str, Any]],
     pixfracs: Sequence[float],
     typed: Mapping[str, Any],
-    versions: Mapping[str, str],
+    identities: Mapping[str, str],
 ) -> Iterator[Task]:
     made: dict[str, list[Task]] = {}
     for stage in stages:
         made[stage.name] = []
         for exposure, pixfrac in _subjects(stage, association, pixfracs):
+            name = exposure.rootname if exposure else None
             upstream = [
                 t for name in stage.after for t in made[name] if _feeds(stage, t, exposure, association)
             ]
@@ -172,12 +174,13 @@ def _expand_one(
                 association.name,
                 encode(exposure) if exposure else [encode(e) for e in association.exposures],
                 pixfrac and pixfrac_name(pixfrac),
-                versions.get(stage.name, ""),
+                identities.get(stage.name, ""),
+                identities.get(f"{stage.name}/{subject(association.name, name, pixfrac)}", ""),
             ]
             task = Task(
                 stage=stage.name,
                 association=association.name,
-                exposure=exposure.rootname if exposure else None,
+                exposure=name,
                 pixfrac=pixfrac,
                 upstream=tuple(t.id for t in upstream),
                 fingerprint=fingerprint(

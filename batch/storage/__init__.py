@@ -1,1 +1,1 @@
-
+"""The work directory, the ledger read off it, and FITS files."""

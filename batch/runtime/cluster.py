@@ -1,0 +1,137 @@
+"""Where tasks run: a cluster on this machine, or a scheduler that runs already."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batch import __version__
+from batch.config import ClusterSettings
+from batch.errors import InsufficientMemoryError, UsageError
+from batch.model.plan import Task
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# what the system, the driver, the scheduler and the workers themselves keep, of the machine's memory
+_SHARE = 0.9
+_WAIT_S = 60
+
+
+def local_size(settings: ClusterSettings, largest: int) -> tuple[int, int]:
+    """Number of workers on this machine, and bytes that each may plan with.
+
+    Parameters
+    ----------
+    settings : ClusterSettings
+        `workers` and `memory` are taken as they are where given.
+    largest : int
+        Bytes that the largest task asks for: there are no more workers than machines' worth of these.
+    """
+    from distributed.system import CPU_COUNT, MEMORY_LIMIT  # both follow the cgroup's limits
+
+    memory = int(MEMORY_LIMIT * _SHARE)
+    fitting = max(1, memory // max(1, settings.memory or largest))
+    workers = settings.workers or max(1, min(CPU_COUNT, fitting))
+    return workers, settings.memory or memory // workers
+
+
+@contextlib.contextmanager
+def connect(settings: ClusterSettings, tasks: Iterable[Task], work: Path) -> Iterator[Client]:
+    """A client of the cluster that will run `tasks`; a cluster started here ends with the block.
+
+    Raises
+    ------
+    UsageError
+        If the scheduler cannot be reached, has no workers, or they cannot see the work directory.
+    InsufficientMemoryError
+        If no worker is large enough for one of the tasks.
+    """
+    from distributed import Client, LocalCluster
+
+    tasks = list(tasks)
+    if settings.scheduler is None:
+        workers, memory = local_size(settings, max((t.needs.memory for t in tasks), default=1))
+        _check(tasks, [memory])
+        with (
+            LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                resources={"memory": memory},
+                # the nanny sees only the worker's own memory, never that of its children
+                memory_limit=0,
+                local_directory=str(work / "scratch" / "dask"),
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(settings.scheduler, timeout=_WAIT_S)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(f"--scheduler {settings.scheduler}: cannot be reached ({error})") from None
+    with client:
+        preflight(client, tasks, work)
+        yield client
+
+
+def preflight(client: Client, tasks: Iterable[Task], work: Path) -> None:
+    """See that a cluster of somebody else's can do the tasks, before any is submitted."""
+    try:
+        client.wait_for_workers(1, timeout=_WAIT_S)
+    except TimeoutError:
+        raise UsageError(f"the scheduler has had no worker for {_WAIT_S} s; start some") from None
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    without = sorted(a for a, w in workers.items() if "memory" not in w["resources"])
+    if without:
+        raise UsageError(
+            f"{len(without)} of {len(workers)} workers offer no memory resource ({without[0]}): start each with "
+            '--nthreads 1 --resources "memory=BYTES"'
+        )
+    _check(tasks, [int(w["resources"]["memory"]) for w in workers.values()])
+    mark = work / "scratch" / f"visible-{uuid.uuid4().hex}"
+    mark.touch()
+    try:
+        answers = client.run(_look, str(mark))
+    finally:
+        mark.unlink()
+    for address, (seen, version) in sorted(answers.items()):
+        if not seen:
+            raise UsageError(f"worker {address} does not see {work}; mount it there under the same path")
+        if version != __version__:
+            raise UsageError(
+                f"worker {address} runs acs-batch {version}, this is {__version__}; install the same"
+            )
+
+
+def _look(mark: str) -> tuple[bool, str]:
+    """Runs on a worker."""
+    return Path(mark).exists(), __version__
+
+
+def largest_memory(client: Client) -> int:
+    """Bytes that the largest worker offers."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return int(max((w["resources"].get("memory", 0) for w in workers), default=0))
+
+
+def _check(tasks: Iterable[Task], memory: list[int]) -> None:
+    """A resource that no worker has would be waited for without end."""
+    largest = max(memory)
+    too_large = sorted((t for t in tasks if t.needs.memory > largest), key=lambda t: -t.needs.memory)
+    if too_large:
+        worst = too_large[0]
+        raise InsufficientMemoryError(
+            f"{len(too_large)} tasks need more memory than any worker has: {worst.id} needs "
+            f"{worst.needs.memory / 1e9:.1f} GB, the largest worker on {socket.gethostname()} or beyond offers "
+            f"{largest / 1e9:.1f} GB; use fewer workers (--workers), larger ones, or a coarser combine.scale "
+            f"(at least {math.ceil(worst.needs.memory / 1e9)} GB are needed)"
+        )

@@ -1,0 +1,218 @@
+"""A plan as Dask futures: when and where each task runs, and what its failure means for the others."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batch.model.plan import Plan, Task
+from batch.model.record import Failure, Record, Status
+from batch.runtime.request import Request
+from batch.runtime.worker import execute
+from batch.storage.ledger import valid_record
+from batch.storage.workdir import WorkDirectory
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+log = logging.getLogger(__name__)
+
+Observer = Callable[[Task, Record], None]
+
+
+@dataclass
+class _Batch:
+    """One association in flight."""
+
+    name: str
+    tasks: dict[str, Task]
+    records: dict[str, Record]
+    """Records so far, by task id; those of finished earlier runs from the start."""
+    attempt: int = 1
+    open: set[str] = field(default_factory=set)
+    """Ids of tasks whose future is not back yet."""
+    memory: dict[str, int] = field(default_factory=dict)
+    """Bytes asked for now, where more than planned."""
+
+
+class Runner:
+    """Runs a plan on a cluster.
+
+    Futures carry `Record`s; pixels go through the work directory. A task that fails *returns* a FAILED
+    record, its dependants return BLOCKED at once, everything else goes on. When an association has come to
+    rest with failures that a retry can mend, what is missing of it is submitted again; a task that was
+    killed for want of memory then asks for twice as much.
+
+    Parameters
+    ----------
+    client : Client
+        Of a cluster whose workers offer ``memory``.
+    work : WorkDirectory
+        Held by the caller (`WorkDirectory.writer`).
+    plan : Plan
+        What to do; tasks whose products are there and valid are not done again.
+    attempts : int
+        How often a task is tried at most.
+    window : int
+        Associations in flight at a time.
+    largest : int
+        Memory of the largest worker, bytes.
+    observe : callable, optional
+        Called with each task and its record as it comes to an end.
+    stages : str
+        Package of the stage modules.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        work: WorkDirectory,
+        plan: Plan,
+        *,
+        attempts: int,
+        window: int,
+        largest: int,
+        observe: Observer | None = None,
+        stages: str = "batch.stages",
+    ) -> None:
+        self._client = client
+        self._work = work
+        self._plan = plan
+        self._attempts = attempts
+        self._window = window
+        self._largest = largest
+        self._observe = observe or (lambda task, record: None)
+        self._stages = stages
+        self._order = {name: i for i, name in enumerate(dict.fromkeys(t.stage for t in plan.tasks))}
+        self._batches: dict[str, _Batch] = {}
+        self._where: dict[Any, tuple[str, str]] = {}
+
+    def run(self) -> dict[str, Record]:
+        """Do what is not done yet.
+
+        Returns
+        -------
+        dict
+            The record of every task of the plan that ran now or was valid before, by task id.
+        """
+        from distributed import as_completed
+
+        waiting = collections.deque(self._load())
+        finished: dict[str, Record] = {}
+        futures = as_completed(with_results=True, raise_errors=False)
+        while waiting or self._batches:
+            while waiting and len(self._batches) < self._window:
+                batch = waiting.popleft()
+                self._batches[batch.name] = batch
+                futures.update(self._submit(batch))
+                if not batch.open:
+                    finished |= self._batches.pop(batch.name).records
+            if not self._batches:
+                continue
+            future, value = next(futures)
+            batch, record = self._take(future, value)
+            if not batch.open:
+                again = self._retry(batch)
+                futures.update(again)
+                if not again:
+                    finished |= self._batches.pop(batch.name).records
+        return finished
+
+    def _load(self) -> Iterable[_Batch]:
+        by_association: dict[str, dict[str, Task]] = {}
+        for task in self._plan.tasks:
+            by_association.setdefault(task.association, {})[task.id] = task
+        for name, tasks in by_association.items():
+            records = {i: r for i, t in tasks.items() if (r := valid_record(self._work, t)) is not None}
+            for task_id, record in records.items():
+                self._observe(tasks[task_id], record)
+            yield _Batch(name, tasks, records)
+
+    def _submit(self, batch: _Batch) -> list[Future]:
+        """Submit what has no good record yet, with what is there already handed over as it is."""
+        made: dict[str, Any] = dict(batch.records)
+        futures = []
+        association = self._plan.association(batch.name)
+        for task in batch.tasks.values():
+            if task.id in batch.records:
+                continue
+            needs = dataclasses.replace(task.needs, memory=batch.memory.get(task.id, task.needs.memory))
+            request = Request(
+                task=dataclasses.replace(task, needs=needs),
+                association=association,
+                settings=self._plan.settings.get(task.stage, {}),
+                work=str(self._work.root.absolute()),
+                stages=self._stages,
+            )
+            key = (task.stage, task.subject, f"{task.fingerprint[:12]}-{batch.attempt}")
+            future = self._client.submit(
+                execute,
+                request,
+                *(made[u] for u in task.upstream),
+                key=key,
+                resources={"memory": needs.memory},
+                # later stages first: associations finish, and scratch space is given back
+                priority=self._order[task.stage],
+                pure=False,
+            )
+            made[task.id] = future
+            self._where[future.key] = (batch.name, task.id)
+            batch.open.add(task.id)
+            futures.append(future)
+        return futures
+
+    def _take(self, future: Future, value: Any) -> tuple[_Batch, Record]:
+        name, task_id = self._where.pop(future.key)
+        batch = self._batches[name]
+        task = batch.tasks[task_id]
+        record = value if isinstance(value, Record) else _lost(task, value)
+        batch.records[task_id] = record
+        batch.open.discard(task_id)
+        self._observe(task, record)
+        return batch, record
+
+    def _retry(self, batch: _Batch) -> list[Future]:
+        """Submit again what a retry can mend, and what was blocked by it; nothing if there is no such thing."""
+        mendable = [r for r in batch.records.values() if r.failure is not None and r.failure.retryable]
+        if not mendable or batch.attempt >= self._attempts:
+            return []
+        batch.attempt += 1
+        for record in mendable:
+            log.warning("%s: attempt %d after: %s", record.id, batch.attempt, _message(record))
+            if record.failure is not None and record.failure.out_of_memory:
+                before = batch.memory.get(record.id, batch.tasks[record.id].needs.memory)
+                batch.memory[record.id] = max(before, min(2 * before, self._largest))
+        origins = {r.id for r in mendable}
+        for task_id, record in list(batch.records.items()):
+            if task_id in origins or (record.status is Status.BLOCKED and record.reason in origins):
+                del batch.records[task_id]
+        return self._submit(batch)
+
+
+def _lost(task: Task, error: object) -> Record:
+    """A future that raised: its worker was lost time and again, or the graph itself is at fault."""
+    if isinstance(error, tuple) and len(error) == 3:
+        # distributed hands over (type, value, traceback)
+        error = error[1]
+    words = " ".join(str(error).split()) or type(error).__name__
+    return Record(
+        task.stage,
+        task.subject,
+        task.fingerprint,
+        Status.FAILED,
+        failure=Failure(type(error).__name__, f"{task.id}: lost with its worker: {words}", retryable=True),
+    )
+
+
+def _message(record: Record) -> str:
+    return record.failure.message if record.failure else ""
+
+
+def outcome(plan: Plan, records: Mapping[str, Record]) -> dict[str, int]:
+    """How many tasks ended in each status."""
+    counts = collections.Counter(records[t.id].status.value for t in plan.tasks if t.id in records)
+    return {s.value: counts.get(s.value, 0) for s in Status}

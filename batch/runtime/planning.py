@@ -1,0 +1,153 @@
+"""From settings and a folder to a plan, with everything looked at that can be known before the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from batch import config
+from batch.config import Settings
+from batch.errors import UsageError
+from batch.model.json import encode
+from batch.model.observation import Association
+from batch.model.plan import Plan, Stage, expand
+
+
+def make_plan(
+    settings: Settings,
+    work: Path,
+    wanted: Sequence[str] = (),
+    *,
+    until: str | None = None,
+    stages: Sequence[Stage] | None = None,
+) -> Plan:
+    """Find the exposures, name their reference files, and lay the pipeline over them.
+
+    Parameters
+    ----------
+    settings : Settings
+        With `fetch.source`.
+    work : Path
+        The work directory, for a scratch folder.
+    wanted : sequence of str
+        Names of associations or exposures; empty takes everything.
+    until : str, optional
+        The last stage to run.
+    stages : sequence of Stage, optional
+        Instead of the whole pipeline.
+
+    Raises
+    ------
+    UsageError, InputError
+        For anything that would make the run pointless, before it starts.
+    MissingReferenceError
+        If reference files are missing and may not be omitted; it lists all of them.
+    """
+    from batch.runtime.discovery import discover
+    from batch.stages import pipeline
+
+    if settings.fetch.source is None:
+        raise UsageError("no folder of raw exposures was given; use --from DIR")
+    source = settings.fetch.source.absolute()
+    settings = settings.model_copy(update={"fetch": settings.fetch.model_copy(update={"source": source})})
+    chain = _up_to(pipeline() if stages is None else stages, until)
+    associations = discover(source, settings.associate, wanted)
+    identities: dict[str, str] = {}
+    if any(s.name == "references" for s in chain):
+        settings, identities = _resolve_references(settings, associations, source, work)
+    if any(s.name == "calibrate" for s in chain):
+        from batch.calibration import get_engine
+
+        engine = get_engine(settings.calibrate.engine)
+        identities["calibrate"] = f"{engine.name} {engine.version()}"
+    tasks = expand(
+        chain,
+        associations,
+        config.identity(settings),
+        settings.sweep.pixfrac,
+        typed_settings=dict(settings),
+        identities=identities,
+    )
+    return Plan(associations, tasks, settings.model_dump(mode="json"))
+
+
+def _up_to(chain: Sequence[Stage], until: str | None) -> list[Stage]:
+    names = [s.name for s in chain]
+    if until is None:
+        return list(chain)
+    if until not in names:
+        raise UsageError(f"--until {until}: no such stage; the stages are {', '.join(names)}")
+    return list(chain[: names.index(until) + 1])
+
+
+def _resolve_references(
+    settings: Settings, associations: Sequence[Association], source: Path, work: Path
+) -> tuple[Settings, dict[str, str]]:
+    """Pin the CRDS context, and stop here if files are missing that may not be omitted.
+
+    Returns the settings with cache and context filled in, and an identity per references task, so that
+    a reference file which appears in the cache later makes the task stale.
+    """
+    from batch.stages import references
+
+    located = references.locate_cache(settings.references, os.environ)
+    settings = settings.model_copy(update={"references": located})
+    raws = {
+        f"{a.name}/{e.rootname}": source / f"{e.rootname}_raw.fits"
+        for a in associations
+        for e in a.members
+        if e.detector
+    }
+    unique = sorted(set(raws.values()))
+    if not unique:
+        return settings, {}
+    scratch = work / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="plan-", dir=scratch) as area:
+        found = references.resolve(unique, located, Path(area))
+    if located.missing == "stop" and any(r.missing for r in found.values()):
+        raise references.missing_error({n: r for n, r in found.items() if r.missing})
+    return settings, {
+        f"references/{name}": _digest(found[path.name.partition("_")[0]]) for name, path in raws.items()
+    }
+
+
+def _digest(resolution: Any) -> str:
+    content = {k: v for k, v in encode(resolution).items() if k != "files"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def totals(plan: Plan) -> Mapping[str, dict[str, float]]:
+    """Per stage, in order: number of tasks, largest memory (bytes), expected CPU time (s)."""
+    table: dict[str, dict[str, float]] = {}
+    for task in plan.tasks:
+        row = table.setdefault(task.stage, {"tasks": 0, "memory": 0, "seconds": 0.0})
+        row["tasks"] += 1
+        row["memory"] = max(row["memory"], task.needs.memory)
+        row["seconds"] += task.needs.seconds
+    return table
+
+
+def expected_seconds(plan: Plan, workers: int) -> float:
+    """Expected wall time: the work shared out, but no shorter than the longest chain of tasks."""
+    ends: dict[str, float] = {}
+    for task in plan.tasks:
+        ends[task.id] = max((ends[u] for u in task.upstream), default=0.0) + task.needs.seconds
+    return max(sum(t.needs.seconds for t in plan.tasks) / max(1, workers), max(ends.values(), default=0.0))
+
+
+def with_memory(plan: Plan, memory: Mapping[str, int]) -> Plan:
+    """The plan with other memory needs for some tasks (by id); nothing else changes."""
+    tasks = tuple(
+        dataclasses.replace(t, needs=dataclasses.replace(t.needs, memory=memory[t.id]))
+        if t.id in memory
+        else t
+        for t in plan.tasks
+    )
+    return dataclasses.replace(plan, tasks=tasks)

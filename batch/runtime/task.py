@@ -1,0 +1,72 @@
+"""The main program of a task's own process: ``python -P -m batch.runtime.task WORKSPACE``.
+
+Reads ``request.json``, runs the stage with the current folder in ``area/``, writes ``answer.json``.
+Standard output and error are the task's log.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from batch import log as log_module
+from batch.errors import BatchError, StorageError
+from batch.model.json import encode
+from batch.model.record import Failure
+from batch.runtime.request import Answer, Request
+from batch.storage.workdir import WorkDirectory, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+
+def main(workspace: Path) -> int:
+    """Run one task; the exit status is 0 when it is done, 1 when it failed with an answer."""
+    log_module.set_up()
+    request = read_json(Request, workspace / "request.json")
+    log.info("%s begins", request.task.id)
+    answer = run(request, workspace / "area")
+    if answer.failure is not None:
+        log.error("%s failed: %s", request.task.id, answer.failure.message)
+    for note in answer.notes:
+        log.warning("%s", note)
+    write_json(workspace / "answer.json", answer)
+    log.info("%s ends", request.task.id)
+    return 0 if answer.failure is None else 1
+
+
+def run(request: Request, area: Path) -> Answer:
+    """Run the stage of a request in `area`; what it raises becomes a failure with one message."""
+    from batch.config import section
+    from batch.stages.interface import Inputs
+
+    task = request.task
+    inputs = Inputs(task, request.association, request.upstream, WorkDirectory(Path(request.work)).products)
+    try:
+        stage: Any = importlib.import_module(f"{request.stages}.{task.stage}")
+        outcome = stage.run(inputs, area, section(task.stage, request.settings))
+        return Answer(outcome.products, encode(outcome.results), outcome.notes, outcome.skipped)
+    except BaseException as error:
+        traceback.print_exc()
+        return Answer(failure=_failure(task.id, error))
+
+
+def _failure(task_id: str, error: BaseException) -> Failure:
+    if isinstance(error, BatchError):
+        return Failure(type(error).__name__, error.message, error.retryable)
+    if isinstance(error, MemoryError):
+        return Failure("MemoryError", f"{task_id}: out of memory", retryable=True, out_of_memory=True)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"{error.filename or task_id}: no space left; free some, then run again"
+        return Failure(StorageError.__name__, message, retryable=True)
+    # not foreseen: the library's own words, and where to look
+    text = " ".join(str(error).split()) or "no message"
+    return Failure(type(error).__name__, f"{task_id}: {type(error).__name__}: {text}; see the task's log")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
