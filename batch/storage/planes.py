@@ -33,13 +33,15 @@ class Plane:
     """One image HDU on disk, not read yet."""
 
     path: Path
-    index: int
     header: Header
     offset: int
     shape: tuple[int, int]
     """(rows, columns), also where the array is constant."""
     constant: float | None
     """PIXVALUE of a constant array, None where the pixels are stored."""
+    scale: float
+    zero: float
+    """BSCALE and BZERO."""
 
     @property
     def where(self) -> str:
@@ -77,31 +79,23 @@ class Plane:
         with self.path.open("rb") as stream:
             stream.seek(self.offset + y0 * nx * stored.itemsize)
             values = np.fromfile(stream, stored, (y1 - y0) * nx).reshape(y1 - y0, nx)[:, x0:x1]
-        scale, zero = number(self, "BSCALE", 1.0), number(self, "BZERO", 0.0)
-        if (scale, zero) != (1.0, 0.0):
+        if (self.scale, self.zero) != (1.0, 0.0):
             values = values.astype(np.float32)
-            values *= np.float32(scale)
-            values += np.float32(zero)
+            values *= np.float32(self.scale)
+            values += np.float32(self.zero)
         result = np.ascontiguousarray(values, dtype=dtype)
-        # one cheap pass: a sum that is finite has no pixel that is not
-        if result.dtype.kind == "f" and not np.isfinite(result.sum(dtype=np.float64)):
+        if result.dtype.kind == "f" and not np.isfinite(result).all():
             self._refuse_non_finite(result, y0, x0)
         return result
 
     def _refuse_non_finite(self, values: npt.NDArray[Any], y0: int, x0: int) -> None:
         bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            y, x = bad[0] + (y0 + 1, x0 + 1)
-            raise InputError.about(
-                self.where,
-                f"{len(bad)} pixels are not finite numbers, the first at column {x}, row {y}",
-                "fetch the file again or repair these pixels",
-            )
-
-
-def number(plane: Plane, keyword: str, default: float) -> float:
-    """A numeric keyword of a plane's header, or an InputError that names it."""
-    return as_number(plane.header, keyword, plane.where, default)
+        y, x = bad[0] + (y0 + 1, x0 + 1)
+        raise InputError.about(
+            self.where,
+            f"pixels are not finite numbers, the first at column {x}, row {y}",
+            "fetch the file again or repair these pixels",
+        )
 
 
 def as_number(header: Header, keyword: str, where: object, default: float | None = None) -> float:
@@ -164,7 +158,7 @@ def scan(path: Path) -> tuple[Header, list[Plane]]:
                 what = f"HDU {index} has the name of an earlier one"
                 raise InputError.about(f"{path}[{key[0]},{key[1]}]", what, "remove one of them")
             seen.add(key)
-            planes.append(_plane(path, index, header, offset))
+            planes.append(_plane(path, header, offset))
     assert primary is not None
     return primary, planes
 
@@ -241,7 +235,7 @@ def _integer(header: Header, keyword: str, where: str, default: int | None = Non
     return int(as_number(header, keyword, where, default))
 
 
-def _plane(path: Path, index: int, header: Header, offset: int) -> Plane:
+def _plane(path: Path, header: Header, offset: int) -> Plane:
     where = f"{path}[{extname(header)},{extver(header)}]"
     constant = None
     if header["NAXIS"] == 2:
@@ -254,7 +248,8 @@ def _plane(path: Path, index: int, header: Header, offset: int) -> Plane:
     if min(shape) < 0 or shape[0] * shape[1] > _MOST_PIXELS:
         what = f"an image of {shape[1]} x {shape[0]} pixels is impossible"
         raise InputError.about(where, what, _AGAIN)
-    return Plane(path, index, header, offset, shape, constant)
+    scale, zero = as_number(header, "BSCALE", where, 1.0), as_number(header, "BZERO", where, 0.0)
+    return Plane(path, header, offset, shape, constant, scale, zero)
 
 
 def extname(header: Header) -> str:
