@@ -16,8 +16,9 @@ from batch.calibration.references import Reference
 from batch.calibration.table import Table
 from batch.errors import InputError
 
-_REQUIRED = ("CCDAMP", "CCDCHIP", "CCDGAIN", "BINAXIS1", "BINAXIS2", "AMPX", "AMPY", "ATODSAT", "SATURATE")
-_REQUIRED += ("OVRHFLS", "OVRHUFLS")
+_REQUIRED = tuple(
+    "CCDAMP CCDCHIP CCDGAIN BINAXIS1 BINAXIS2 AMPX AMPY ATODSAT SATURATE OVRHFLS OVRHUFLS".split()
+)
 _PER_AMP = ("CCDOFST", "CCDBIAS", "ATODGN", "READNSE")
 
 
