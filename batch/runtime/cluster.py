@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import socket
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,7 +31,9 @@ def local_size(settings: ClusterSettings, largest: int) -> tuple[int, int]:
     largest : int
         Bytes that the largest task asks for: there are no more workers than machines' worth of these.
     """
-    from distributed.system import CPU_COUNT, MEMORY_LIMIT  # both follow the cgroup's limits
+    # both follow the cgroup's limits
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
 
     memory = int(MEMORY_LIMIT * _SHARE)
     fitting = max(1, memory // max(1, settings.memory or largest))
@@ -93,8 +93,8 @@ def preflight(client: Client, tasks: Iterable[Task], work: Path) -> None:
     without = sorted(a for a, w in workers.items() if "memory" not in w["resources"])
     if without:
         raise UsageError(
-            f"{len(without)} of {len(workers)} workers offer no memory resource ({without[0]}): start each with "
-            '--nthreads 1 --resources "memory=BYTES"'
+            f"{len(without)} of {len(workers)} workers offer no memory resource ({without[0]}): "
+            'start each with --nthreads 1 --resources "memory=BYTES"'
         )
     _check(tasks, [int(w["resources"]["memory"]) for w in workers.values()])
     mark = work / "scratch" / f"visible-{uuid.uuid4().hex}"
@@ -131,7 +131,6 @@ def _check(tasks: Iterable[Task], memory: list[int]) -> None:
         worst = too_large[0]
         raise InsufficientMemoryError(
             f"{len(too_large)} tasks need more memory than any worker has: {worst.id} needs "
-            f"{worst.needs.memory / 1e9:.1f} GB, the largest worker on {socket.gethostname()} or beyond offers "
-            f"{largest / 1e9:.1f} GB; use fewer workers (--workers), larger ones, or a coarser combine.scale "
-            f"(at least {math.ceil(worst.needs.memory / 1e9)} GB are needed)"
+            f"{worst.needs.memory / 1e9:.2f} GB, the largest worker offers {largest / 1e9:.2f} GB; "
+            "use fewer workers (--workers), larger ones, or a coarser combine.scale"
         )

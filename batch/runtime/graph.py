@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,8 @@ class Runner:
         self._observe = observe or (lambda task, record: None)
         self._stages = stages
         self._order = {name: i for i, name in enumerate(dict.fromkeys(t.stage for t in plan.tasks))}
+        # a scheduler that serves two runs of the same data must not take one's result for the other's
+        self._run = uuid.uuid4().hex[:8]
         self._batches: dict[str, _Batch] = {}
         self._where: dict[Any, tuple[str, str]] = {}
 
@@ -114,7 +117,7 @@ class Runner:
             if not self._batches:
                 continue
             future, value = next(futures)
-            batch, record = self._take(future, value)
+            batch = self._take(future, value)
             if not batch.open:
                 again = self._retry(batch)
                 futures.update(again)
@@ -148,7 +151,7 @@ class Runner:
                 work=str(self._work.root.absolute()),
                 stages=self._stages,
             )
-            key = (task.stage, task.subject, f"{task.fingerprint[:12]}-{batch.attempt}")
+            key = (task.stage, task.subject, f"{task.fingerprint[:12]}-{self._run}-{batch.attempt}")
             future = self._client.submit(
                 execute,
                 request,
@@ -165,7 +168,7 @@ class Runner:
             futures.append(future)
         return futures
 
-    def _take(self, future: Future, value: Any) -> tuple[_Batch, Record]:
+    def _take(self, future: Future, value: Any) -> _Batch:
         name, task_id = self._where.pop(future.key)
         batch = self._batches[name]
         task = batch.tasks[task_id]
@@ -173,10 +176,10 @@ class Runner:
         batch.records[task_id] = record
         batch.open.discard(task_id)
         self._observe(task, record)
-        return batch, record
+        return batch
 
     def _retry(self, batch: _Batch) -> list[Future]:
-        """Submit again what a retry can mend, and what was blocked by it; nothing if there is no such thing."""
+        """Submit again what a retry can mend and what was blocked by it, if there is any."""
         mendable = [r for r in batch.records.values() if r.failure is not None and r.failure.retryable]
         if not mendable or batch.attempt >= self._attempts:
             return []

@@ -102,8 +102,10 @@ def _answer(task_id: str, workspace: Path, exit_status: int | None) -> Answer:
     try:
         return read_json(Answer, workspace / "answer.json")
     except FileNotFoundError:
+        lines = (workspace / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
         raise LibraryError(
-            f"{task_id}: its process ended with status {exit_status} and no answer; see {LOG}"
+            f"{task_id}: its process ended with status {exit_status} and no answer; its log ends: {last}"
         ) from None
 
 

@@ -1,0 +1,1 @@
+"""A pipeline of tiny stages, with faults that a test orders through files."""

@@ -1,0 +1,20 @@
+"""Toy stage."""
+
+from pathlib import Path
+from typing import Any
+
+from toystages._acts import act
+
+from batch.model.plan import Needs, Stage
+from batch.stages.interface import Inputs, Outcome
+
+
+def needs(association: Any, exposure: Any, settings: Any) -> Needs:
+    return Needs(memory=200_000_000, seconds=0.1, timeout=30)
+
+
+STAGE = Stage("gather", "association", after=("single",), version=1, needs=needs)
+
+
+def run(inputs: Inputs, area: Path, settings: Any) -> Outcome:
+    return act(inputs, area)
