@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from batch.errors import UsageError
 
@@ -87,6 +87,8 @@ class CombineSettings(_Section):
     """Position angle of the output's y axis, deg."""
     scale: float | None = Field(None, gt=0)
     """Output pixel, arcsec; None is 0.03 for WFC and 0.025 for HRC."""
+    pixfrac: Pixfrac = 1.0
+    """Of this first mosaic; the sweep has its own."""
     cosmic_rays: bool = True
     """Reject cosmic rays by comparing exposures (needs two or more)."""
 
@@ -114,6 +116,12 @@ class Box(_Section):
     y0: int = Field(ge=0)
     y1: int
 
+    @model_validator(mode="after")
+    def _not_empty(self) -> Box:
+        if self.x1 - self.x0 < 2 or self.y1 - self.y0 < 2:
+            raise ValueError("a box needs two pixels or more each way: x1 >= x0 + 2, y1 >= y0 + 2")
+        return self
+
 
 class StatisticsSettings(_Section):
     """Numbers from the weight maps."""
@@ -121,9 +129,11 @@ class StatisticsSettings(_Section):
     boxes: tuple[Box, ...] = ()
     """Where RMS/median is measured; none: chosen inside the common coverage."""
     box_size: int = Field(400, ge=16)
-    """Side of the automatic boxes, output pixels."""
+    """Side of the automatic boxes, output pixels; halved until one fits."""
+    box_count: int = Field(5, ge=1, le=100)
+    """How many automatic boxes there are at most. The median of their RMS/median is what `select` judges."""
     chunk: int = Field(1024, ge=64)
-    """Side of the chunks that are in memory at a time, output pixels."""
+    """Side of the chunks that are in memory at a time, output pixels; rounded up to a multiple of 8."""
 
 
 class SelectSettings(_Section):
@@ -132,7 +142,7 @@ class SelectSettings(_Section):
     rms_over_median: float = Field(0.2, gt=0)
     """Largest RMS/median of the weight map (DrizzlePac handbook: 0.2 to 0.3)."""
     empty_fraction: float = Field(0.0, ge=0, lt=1)
-    """Largest fraction of pixels without weight inside the footprint."""
+    """Largest fraction of pixels without weight inside the footprint (what counts: `drizzling.weights`)."""
 
 
 class ReportSettings(_Section):
@@ -140,6 +150,8 @@ class ReportSettings(_Section):
 
     preview: int = Field(900, ge=100, le=4000)
     """Longest side of the preview image, pixels."""
+    zoom: int = Field(96, ge=16, le=512)
+    """Side of the detail that is shown at several pixfracs, output pixels."""
 
 
 class ClusterSettings(_Section):
@@ -197,11 +209,14 @@ def load(path: Path | None = None, changes: Iterable[str] = ()) -> Settings:
         if not isinstance(table, dict):
             raise UsageError(f"--set {change}: {section} is not a section")
         table[key] = _value(text)
+    return _validated(values, f"{path}: " if path else "")
+
+
+def _validated(values: Mapping[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        where = f"{path}: " if path else ""
         raise UsageError(f"{where}wrong settings: " + "; ".join(lines)) from None
 
 
@@ -211,6 +226,20 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def override(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """Settings with other values for some keys; None leaves a key as it is.
+
+    Raises
+    ------
+    UsageError
+        For a value that the key does not take.
+    """
+    content = settings.model_dump()
+    for name, keys in values.items():
+        content[name] |= {k: v for k, v in keys.items() if v is not None}
+    return _validated(content, "")
 
 
 # where things lie on this machine changes no digit of a product
