@@ -1,0 +1,308 @@
+"""The command line: parse, call, exit code.
+
+Exit codes: 0 all done, 3 done with failures, 2 wrong use, 1 broken, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from batch import __version__, config, log
+from batch.errors import BatchError
+
+if TYPE_CHECKING:
+    from batch.config import Settings
+    from batch.model.plan import Plan
+    from batch.runtime.driver import Result
+    from batch.storage.workdir import WorkDirectory
+
+DONE, BROKEN, WITH_FAILURES, INTERRUPTED = 0, 1, 3, 130
+
+app = typer.Typer(
+    name="acs-batch",
+    help="Reduce Hubble ACS exposures to chosen, documented mosaics.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Datasets = Annotated[
+    list[str] | None, typer.Argument(help="Associations or exposures; none takes everything in the folder.")
+]
+Source = Annotated[
+    Path | None, typer.Option("--from", help="Folder of *_raw.fits and *_asn.fits.", show_default=False)
+]
+Work = Annotated[Path, typer.Option("--work", help="Work directory: products, logs, reports.")]
+Cache = Annotated[
+    Path | None, typer.Option("--crds-cache", help="CRDS cache; CRDS_PATH if not given.", show_default=False)
+]
+File = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.", show_default=False)]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting, as in sweep.pixfrac=[0.5,0.8]; may be repeated.")
+]
+Missing = Annotated[
+    str | None,
+    typer.Option(
+        "--missing-references", help="omit: leave out the steps whose files are missing. [stop|omit]"
+    ),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", help="Exposure to leave out; may be repeated.")
+]
+Until = Annotated[str | None, typer.Option("--until", help="The last stage to run.", show_default=False)]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Worker processes on this machine.", show_default=False)
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="Address of a Dask scheduler that runs.", show_default=False)
+]
+
+console = Console()
+
+
+@app.command()
+def run(
+    datasets: Datasets = None,
+    source: Source = None,
+    work: Work = Path("acs-batch"),
+    cache: Cache = None,
+    settings_file: File = None,
+    changes: Changes = None,
+    missing: Missing = None,
+    exclude: Exclude = None,
+    until: Until = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+) -> None:
+    """Reduce raw exposures. Run it again to go on where it ended."""
+    settings = _settings(settings_file, changes, source, cache, missing, exclude, workers, scheduler)
+    raise typer.Exit(_reduce(settings, work, datasets or [], until))
+
+
+@app.command()
+def demo(
+    full: Annotated[bool, typer.Option("--full", help="Full frames instead of 1K subarrays.")] = False,
+    work: Work = Path("acs-batch-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 1,
+    settings_file: File = None,
+    changes: Changes = None,
+    workers: Workers = None,
+) -> None:
+    """Simulate a visit to a crowded field, with its reference files, and reduce it."""
+    from batch.simulation.visit import VisitSettings, simulate
+
+    wanted = VisitSettings(seed=seed, size="full" if full else "1k", pointing_error=1.0)
+    console.print(f"simulating a visit in {work / 'simulated'}", markup=False, highlight=False)
+    visit = simulate(work / "simulated", wanted)
+    here = [f"align.catalog={visit.truth / 'catalog.ecsv'}", *(changes or [])]
+    settings = _settings(settings_file, here, visit.raw, visit.crds, None, None, workers, None)
+    raise typer.Exit(_reduce(settings, work, [], None))
+
+
+@app.command()
+def plan(
+    datasets: Datasets = None,
+    source: Source = None,
+    work: Work = Path("acs-batch"),
+    cache: Cache = None,
+    settings_file: File = None,
+    changes: Changes = None,
+    missing: Missing = None,
+    exclude: Exclude = None,
+    until: Until = None,
+    workers: Workers = None,
+    details: Annotated[bool, typer.Option("--details", help="List every task.")] = False,
+) -> None:
+    """Show the tasks, their memory and the expected time; run nothing."""
+    from batch.reporting import terminal
+    from batch.runtime import planning
+    from batch.runtime.cluster import local_size
+
+    settings = _settings(settings_file, changes, source, cache, missing, exclude, workers, None)
+    made = planning.make_plan(settings, work.absolute(), datasets or [], until=until)
+    for association in made.associations:
+        names = ", ".join(e.rootname for e in association.exposures)
+        console.print(f"{association.name}: {names}", markup=False, highlight=False, soft_wrap=True)
+    console.print(terminal.set_aside(made), end="", markup=False, highlight=False, soft_wrap=True)
+    console.print(terminal.plan_table(planning.totals(made)))
+    largest = max((t.needs.memory for t in made.tasks), default=1)
+    count, memory = local_size(settings.cluster, largest)
+    seconds = planning.expected_seconds(made, count)
+    console.print(
+        f"{len(made.tasks)} tasks on {count} workers of {memory / 1e9:.1f} GB: about {seconds / 60:.1f} min"
+    )
+    if details:
+        for task in made.tasks:
+            line = f"{task.id}  {task.needs.memory / 1e9:.2f} GB  {task.needs.seconds:.0f} s"
+            console.print(line, markup=False, highlight=False)
+
+
+@app.command()
+def status(work: Work = Path("acs-batch")) -> None:
+    """Show where the run in a work directory stands, and why what failed did."""
+    from batch.reporting import terminal
+    from batch.storage import ledger
+
+    directory, made = _last(work)
+    entries = ledger.entries(directory, made.tasks)
+    counts: dict[str, Counter[str]] = {}
+    for entry in entries.values():
+        counts.setdefault(entry.task.stage, Counter())[entry.state.value] += 1
+    states = [s.value for s in ledger.State]
+    console.print(terminal.state_table(counts, states))
+    for entry in entries.values():
+        if entry.state is ledger.State.FAILED and entry.record and entry.record.failure:
+            text = f"{entry.task.id}: {entry.record.failure.message}\n  log: {entry.log}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if any(e.state in (ledger.State.FAILED, ledger.State.BLOCKED) for e in entries.values()):
+        raise typer.Exit(WITH_FAILURES)
+
+
+@app.command()
+def report(work: Work = Path("acs-batch")) -> None:
+    """Write the index page anew from what lies in a work directory, and say where it is."""
+    from batch.runtime.driver import write_index
+
+    directory, made = _last(work)
+    print(write_index(directory, made))
+
+
+@app.command()
+def doctor(work: Work = Path("acs-batch"), cache: Cache = None) -> None:
+    """Look at the installation, the machine, the CRDS cache and calacs.e."""
+    import os
+
+    from batch.runtime.doctor import examine
+
+    bad = 0
+    for finding in examine(work, cache, os.environ):
+        mark = "ok " if finding.good else "BAD"
+        advice = f"\n      {finding.advice}" if finding.advice and not finding.good else ""
+        text = f"{mark} {finding.what}: {finding.found}{advice}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        bad += not finding.good
+    raise typer.Exit(BROKEN if bad else DONE)
+
+
+@app.command()
+def clean(
+    work: Work = Path("acs-batch"),
+    failures: Annotated[bool, typer.Option("--failures", help="Logs of failed attempts too.")] = False,
+    stale: Annotated[bool, typer.Option("--stale", help="Products that a run would make anew too.")] = False,
+) -> None:
+    """Remove scratch folders of a work directory, and more where asked."""
+    from batch.runtime import cleaning
+
+    directory, made = _last(work)
+    freed = cleaning.clean(directory, made, failures=failures, stale=stale)
+    console.print(f"{freed / 1e9:.2f} GB freed", markup=False, highlight=False)
+
+
+def _settings(
+    file: Path | None,
+    changes: list[str] | None,
+    source: Path | None,
+    cache: Path | None,
+    missing: str | None,
+    exclude: list[str] | None,
+    workers: int | None,
+    scheduler: str | None,
+) -> Settings:
+    """Settings from the file, then ``--set``, then the options of their own."""
+    settings = config.load(file, changes or [])
+    own = {
+        "fetch": {"source": source},
+        "references": {"cache": cache, "missing": missing},
+        "associate": {"exclude": exclude or None},
+        "cluster": {"workers": workers, "scheduler": scheduler},
+    }
+    return config.override(settings, own)
+
+
+def _reduce(settings: Settings, work: Path, wanted: list[str], until: str | None) -> int:
+    from batch.reporting.terminal import Display
+    from batch.runtime.driver import Listeners, reduce
+
+    display = Display(console)
+    with display.live():
+        result = reduce(
+            settings,
+            work,
+            wanted,
+            until=until,
+            listeners=Listeners(display.planned, display.connected, display.finished),
+        )
+    _summary(result, work)
+    return DONE if result.complete else WITH_FAILURES
+
+
+def _summary(result: Result, work: Path) -> None:
+    """The choice per association, what failed, and where to look."""
+    from batch.reporting.terminal import sweep_table
+    from batch.storage.workdir import WorkDirectory
+
+    directory = WorkDirectory(work.absolute())
+    for association in result.plan.associations:
+        chosen = result.records.get(f"select/{association.name}")
+        if chosen is not None and chosen.products:
+            console.print(sweep_table(association.name, chosen))
+            mosaic = directory.folder(chosen.id) / chosen.products[0].name
+            text = f"{association.name}: {chosen.results['why']}\n{mosaic}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+    for record in result.failed:
+        message = record.failure.message if record.failure else ""
+        console.print(f"FAILED {record.id}: {message}", markup=False, highlight=False, soft_wrap=True)
+    blocked = sum(r.status.value == "blocked" for r in result.records.values())
+    if result.failed:
+        text = f"{len(result.failed)} tasks failed, {blocked} were blocked by them; mend and run again"
+        console.print(
+            f"{text} (acs-batch status --work {work})", markup=False, highlight=False, soft_wrap=True
+        )
+    console.print(f"report: {result.index}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _last(work: Path) -> tuple[WorkDirectory, Plan]:
+    from batch.runtime.driver import load_plan
+    from batch.storage.workdir import WorkDirectory
+
+    directory = WorkDirectory(work.absolute())
+    return directory, load_plan(directory)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"acs-batch {__version__}")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
+def main() -> None:
+    """Entry point of the ``acs-batch`` command."""
+    log.set_up()
+    try:
+        app()
+    except BatchError as error:
+        print(f"acs-batch: {error.message}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
