@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,32 @@ from batch.simulation.geometry import Geometry
 from batch.simulation.randomness import stream
 from batch.simulation.scene import Stars
 from batch.simulation.settings import VisitSettings
+from batch.simulation.trailing import Traps
+
+Image = NDArray[np.float32]
 
 MARGIN = 60.0
 """Stars this far outside a chip still shine into it, pixels."""
-_READOUT = 50.0
+READOUT = 50.0
 """Half the readout: cosmic rays go on hitting, s."""
-_SM4_SUBARRAYS_TIMED = 57662.0
-"""From this MJD on DARKTIME of the new subarrays leaves out the overhead (calibration specification, 4.8)."""
+_SUBARRAYS_TIMED = 57662.0
+"""From this MJD on calibration adds the overhead to DARKTIME of subarrays too (specification, 4.8)."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What all exposures of a visit share."""
+
+    settings: VisitSettings
+    frame: Frame
+    silicon: tuple[detector.Silicon, ...]
+    """In the order of `Frame.chips`."""
+    traps: Traps | None
+    """What trails the charge on its way to the amplifiers; None for perfect transfer."""
+    template: headers.Template
+    association: str
+    references: Mapping[str, str]
+    """Names of reference files by keyword."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +60,22 @@ class Seen:
 
 def expose(
     path: Path,
+    camera: Camera,
     number: int,
     observation: headers.Observation,
-    settings: VisitSettings,
-    frame: Frame,
-    chips: Sequence[detector.Silicon],
     geometry: Geometry,
     stars: Stars,
-    template: headers.Template,
-    asn: str,
-    references: Mapping[str, str],
 ) -> tuple[Seen, list[Table]]:
     """Take an exposure and write its raw file.
+
+    Parameters
+    ----------
+    path : Path
+        The raw file.
+    number : int
+        Which one of the visit, from 0.
+    geometry : Geometry
+        Of this exposure, true.
 
     Returns
     -------
@@ -61,30 +84,26 @@ def expose(
     hits : list of Table
         Pixels struck by cosmic rays, one table for each chip of the frame.
     """
-    seen = Seen(
-        np.zeros(stars.ra.size, np.int16), np.full(stars.ra.size, np.nan), np.full(stars.ra.size, np.nan)
+    size = stars.ra.size
+    seen = Seen(np.zeros(size, np.int16), np.full(size, np.nan), np.full(size, np.nan))
+    settings, template = camera.settings, camera.template
+    primary = headers.primary(
+        template, settings, camera.frame, observation, camera.association, camera.references
     )
-    primary = headers.primary(template, settings, frame, observation, asn, references)
     hdus: list[fits.PrimaryHDU | fits.ImageHDU] = [fits.PrimaryHDU(header=primary)]
     hits = []
-    for index, (chip, silicon) in enumerate(zip(frame.chips, chips, strict=True)):
+    for index, (chip, silicon) in enumerate(zip(camera.frame.chips, camera.silicon, strict=True)):
         light = _light(index, chip, observation, settings, geometry, stars, seen)
         charge, struck = _collect(light, number, chip, silicon, observation, settings)
-        if settings.cte:
-            charge = _trail(charge)
+        if camera.traps is not None:
+            charge = camera.traps.trail(charge, chip, observation.start)
         raw = detector.read_out(charge, silicon, chip, settings, number)
         hits.append(struck)
-        science = headers.science(template, settings, chip, observation)
-        hdu = fits.ImageHDU(raw, header=science, name="SCI", ver=chip.extver)
-        hdus.append(hdu)
-        hdus += [
-            fits.ImageHDU(
-                header=headers.constant(hdu.header, name, chip, template, observation),
-                name=name,
-                ver=chip.extver,
-            )
-            for name in ("ERR", "DQ")
-        ]
+        science = headers.science(template, chip, observation, raw)
+        hdus.append(fits.ImageHDU(raw, header=science, name="SCI", ver=chip.extver))
+        for name in ("ERR", "DQ"):
+            header = headers.constant(science, name, chip, template, observation)
+            hdus.append(fits.ImageHDU(header=header, name=name, ver=chip.extver))
     fits.HDUList(hdus).writeto(path, overwrite=True)
     return seen, hits
 
@@ -97,9 +116,10 @@ def _light(
     geometry: Geometry,
     stars: Stars,
     seen: Seen,
-) -> NDArray[np.float32]:
+) -> Image:
     """Electrons of sky and stars on a uniform detector, (height, width) float32; fills in `seen`."""
-    image = np.full((chip.height, chip.width), FILTERS[settings.filter].sky * observation.exptime, np.float32)
+    sky = FILTERS[settings.filter].sky * observation.exptime
+    image = np.full((chip.height, chip.width), sky, np.float32)
     which, x, y = geometry.pixels(index, stars.ra, stars.dec, MARGIN)
     # Flat fields make a uniform sky uniform, whatever a pixel's area: a star in a large pixel then comes out
     # too faint by the area, and drizzling makes up for it.
@@ -115,36 +135,32 @@ def _light(
 
 
 def _collect(
-    light: NDArray[np.float32],
+    light: Image,
     number: int,
     chip: Chip,
     silicon: detector.Silicon,
     observation: headers.Observation,
     settings: VisitSettings,
-) -> tuple[NDArray[np.float32], Table]:
+) -> tuple[Image, Table]:
     """Electrons that the chip holds when the readout begins, and the pixels struck by cosmic rays."""
-    rng = stream(settings.seed, "photons", number, chip.number)
     expected = light * silicon.flat
-    expected += silicon.dark * np.float32(_dark_time(observation, settings))
+    expected += silicon.dark * np.float32(dark_time(observation, settings))
     if settings.flash:
         expected += silicon.flash * np.float32(settings.flash)
-    charge = rng.poisson(expected).astype(np.float32)
+    photons = stream(settings.seed, "photons", number, chip.number)
+    charge = photons.poisson(expected).astype(np.float32)
     rays = stream(settings.seed, "cosmic rays", number, chip.number)
     struck, pixels = cosmicrays.strike(
-        rays, charge.shape, settings.cosmic_rays, observation.exptime + _READOUT
+        rays, charge.shape, settings.cosmic_rays, observation.exptime + READOUT
     )
     charge += struck
     detector.bleed(charge, silicon.well)
     return charge, pixels
 
 
-def _dark_time(observation: headers.Observation, settings: VisitSettings) -> float:
+def dark_time(observation: headers.Observation, settings: VisitSettings) -> float:
     """Seconds of dark current: the header's DARKTIME and the overhead that calibration adds to it."""
-    timed = observation.start >= _SM4_SUBARRAYS_TIMED
-    if not (settings.post_sm4 and settings.size == "full") and not timed:
+    full_frame = settings.size == "full"
+    if not (settings.post_sm4 if full_frame else observation.start >= _SUBARRAYS_TIMED):
         return observation.exptime
     return observation.exptime + (DARK_OVERHEAD_FLASH if settings.flash else DARK_OVERHEAD)
-
-
-def _trail(charge: NDArray[np.float32]) -> NDArray[np.float32]:
-    raise NotImplementedError

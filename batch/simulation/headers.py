@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from astropy.io import fits
 from astropy.time import Time
 from astropy.utils.data import get_pkg_data_filename
+from numpy.typing import NDArray
 
 from batch.errors import LibraryError
 from batch.simulation.filters import FILTERS
@@ -47,7 +49,6 @@ _REFERENCES = (
     *("PFLTFILE", "DFLTFILE", "LFLTFILE", "PHOTTAB", "GRAPHTAB", "COMPTAB", "IDCTAB", "DGEOFILE", "MDRIZTAB"),
     *("CFLTFILE", "SPOTTAB"),
 )
-_STATISTICS = ("NGOODPIX", "GOODMIN", "GOODMAX", "GOODMEAN", "SNRMIN", "SNRMAX", "SNRMEAN")
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def shifted(ra: float, dec: float, east: float, north: float) -> tuple[float, fl
     return ra + east / 3600 / math.cos(math.radians(dec)), dec + north / 3600
 
 
-def science(template: Template, settings: VisitSettings, chip: Chip, observation: Observation) -> fits.Header:
+def science(template: Template, chip: Chip, observation: Observation, raw: NDArray[np.uint16]) -> fits.Header:
     """Make the SCI header of a raw chip; the array's own keywords are astropy's to add."""
     header = template.chips[chip.number].copy()
     kept = header.index("OCRVAL1")
@@ -249,10 +250,14 @@ def science(template: Template, settings: VisitSettings, chip: Chip, observation
         SIZAXIS2=chip.ny,
         PHOTMODE="",
         **dict.fromkeys(("PHOTFLAM", "PHOTZPT", "PHOTPLAM", "PHOTBW"), 0.0),
-        **dict.fromkeys(_STATISTICS, 0.0),
+        **dict.fromkeys(("SNRMIN", "SNRMAX", "SNRMEAN"), 0.0),
+        NGOODPIX=raw.size,
+        GOODMIN=float(raw.min()),
+        GOODMAX=float(raw.max()),
+        GOODMEAN=float(raw.mean()),
         **dict.fromkeys(("MEANDARK", "MEANBLEV", "MEANFLSH"), 0.0),
     )
-    _put(header, values | {"NGOODPIX": 0})
+    _put(header, values)
     header.set("ROOTNAME", observation.rootname, "rootname of the observation set", before="EXPNAME")
     return header
 
@@ -272,6 +277,6 @@ def constant(
     for key in wcs_cards(template, chip, observation, trimmed=False, true_pointing=False):
         header.append(science.cards[key])
     if name == "ERR":
-        for key in ("NGOODPIX", "SDQFLAGS", "GOODMIN", "GOODMAX", "GOODMEAN"):
-            header.append(science.cards[key])
+        header.append(science.cards["SDQFLAGS"])
+        _put(header, {"NGOODPIX": 0, "GOODMIN": 0.0, "GOODMAX": 0.0, "GOODMEAN": 0.0})
     return header

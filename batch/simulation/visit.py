@@ -24,6 +24,7 @@ from batch.simulation import (
 )
 from batch.simulation.randomness import stream
 from batch.simulation.settings import VisitSettings
+from batch.simulation.trailing import Traps
 
 __all__ = ["Visit", "VisitSettings", "simulate"]
 
@@ -116,18 +117,17 @@ def _write(visit: Visit, plan: Sequence[headers.Observation]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     readout = frame.frame(settings)
     template = headers.load_template()
-    chips = [detector.silicon(settings, chip) for chip in readout.chips]
-    files = references.write(visit.references, settings, readout, chips)
+    silicon = tuple(detector.silicon(settings, chip) for chip in readout.chips)
+    files = references.write(visit.references, settings, readout, silicon)
     names = {key: path.name for key, path in files.items()}
     crds_cache.write(visit.crds, settings, readout, names)
+    traps = Traps.load(files["PCTETAB"]) if settings.cte else None
+    camera = exposure.Camera(settings, readout, silicon, traps, template, visit.association, names)
     mappings = [geometry.true_geometry(template, settings, readout, o, files) for o in plan]
     stars = scene.populate(settings, mappings)
     seen = []
-    for number, (observation, mapping) in enumerate(zip(plan, mappings, strict=True)):
-        where, hits = exposure.expose(
-            visit.raw / f"{observation.rootname}_raw.fits",
-            number, observation, settings, readout, chips, mapping, stars, template, visit.association, names,
-        )  # fmt: skip
+    for number, (raw, observation, mapping) in enumerate(zip(visit.exposures, plan, mappings, strict=True)):
+        where, hits = exposure.expose(raw, camera, number, observation, mapping, stars)
         seen.append(where)
         products.write_cosmic_rays(visit.cosmic_rays(observation.rootname), readout, hits)
         products.write_support(visit.raw / f"{observation.rootname}_spt.fits", settings, observation)
