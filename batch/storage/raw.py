@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
 
 from batch.errors import InputError
 from batch.model.names import rootname
@@ -14,6 +18,16 @@ from batch.model.observation import Exposure
 
 DETECTORS = ("WFC", "HRC")
 _REQUIRED = ("INSTRUME", "DETECTOR", "EXPTIME", "EXPSTART", "EXPEND", "SUBARRAY", "CCDAMP", "CCDGAIN")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[fits.HDUList]:
+    """Open a file that may be damaged: what astropy only warns of is looked at by the caller."""
+    # a stream of our own is closed even where astropy gives up half way
+    with path.open("rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        with fits.open(stream, memmap=False) as hdus:
+            yield hdus
 
 
 def stamp(path: Path) -> str:
@@ -31,7 +45,7 @@ def describe(path: Path) -> Exposure:
         If the file is no raw ACS CCD exposure.
     """
     try:
-        with fits.open(path, memmap=True, lazy_load_hdus=True) as hdus:
+        with _opened(path) as hdus:
             primary = hdus[0].header
             check_primary(primary, path)
             try:
@@ -104,7 +118,7 @@ def check_whole(path: Path) -> None:
         names the HDU.
     """
     try:
-        with fits.open(path, memmap=False) as hdus:
+        with _opened(path) as hdus:
             check_primary(hdus[0].header, path)
             end = 0
             for index, hdu in enumerate(hdus):

@@ -1,0 +1,168 @@
+"""The real `crds bestrefs` on real HRC exposures, with a real context, offline."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from astropy.io import fits
+
+from batch.config import ReferencesSettings
+from batch.errors import LibraryError, MissingReferenceError, UnsafeNameError, UsageError
+from batch.stages.references import (
+    Resolution,
+    find_in_cache,
+    locate_cache,
+    missing_error,
+    needed_keywords,
+    resolve,
+)
+
+
+@pytest.fixture
+def settings(shared: Path) -> ReferencesSettings:
+    return locate_cache(ReferencesSettings(cache=shared / "data/crds_cache"), {})
+
+
+@pytest.fixture
+def raws(shared: Path) -> list[Path]:
+    return sorted((shared / "data/real").glob("*_raw.fits"))
+
+
+def test_the_context_is_the_caches_own(settings: ReferencesSettings) -> None:
+    assert settings.context == "hst_0729.pmap"
+
+
+def test_names_agree_with_the_command_line(
+    settings: ReferencesSettings, raws: list[Path], tmp_path: Path
+) -> None:
+    found = resolve(raws, settings, tmp_path)
+    assert set(found) == {"j8bt05njq", "j8bt06o6q", "j8bt09jcq"}
+    f555w = found["j8bt05njq"]
+    assert f555w.keywords["BIASFILE"] == "jref$m4r1753rj_bia.fits"
+    assert f555w.keywords["OSCNTAB"] == "jref$14s1737dj_osc.fits"
+    assert found["j8bt09jcq"].keywords["PFLTFILE"] == "jref$n4t1530bj_pfl.fits"
+
+
+def test_missing_files_turn_their_steps_off(
+    settings: ReferencesSettings, raws: list[Path], tmp_path: Path
+) -> None:
+    found = resolve(raws[:1], settings, tmp_path)["j8bt05njq"]
+    assert set(found.missing) == {
+        "CCDTAB",
+        "OSCNTAB",
+        "BPIXTAB",
+        "BIASFILE",
+        "DARKFILE",
+        "PFLTFILE",
+        "IMPHTTAB",
+        "IDCTAB",
+        "NPOLFILE",
+    }
+    assert found.switches == dict.fromkeys(
+        ("DQICORR", "BIASCORR", "DARKCORR", "FLATCORR", "PHOTCORR"), "OMIT"
+    )
+    assert found.nominal == ("CCDTAB", "OSCNTAB")
+
+
+def test_one_message_lists_every_missing_file_once(
+    settings: ReferencesSettings, raws: list[Path], tmp_path: Path
+) -> None:
+    error = missing_error(resolve(raws, settings, tmp_path))
+    assert isinstance(error, MissingReferenceError)
+    assert error.message.count("o1515069j_ccd.fits (CCDTAB; j8bt05njq, j8bt06o6q, j8bt09jcq)") == 1
+    assert "m4m0925ij_bia.fits (BIASFILE; j8bt09jcq)" in error.message
+    assert "--missing-references omit" in error.message
+
+
+def test_a_read_only_cache_stays_as_it_is(raws: list[Path], shared: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(shared / "data/crds_cache", cache)
+    before = {p: p.stat().st_mtime_ns for p in cache.rglob("*")}
+    area = tmp_path / "area"
+    area.mkdir()
+    resolve(raws[:1], locate_cache(ReferencesSettings(cache=cache), {}), area)
+    assert {p: p.stat().st_mtime_ns for p in cache.rglob("*")} == before
+
+
+def test_raw_files_are_not_touched(settings: ReferencesSettings, raws: list[Path], tmp_path: Path) -> None:
+    copy = Path(shutil.copy(raws[0], tmp_path))
+    before = copy.read_bytes()
+    area = tmp_path / "area"
+    area.mkdir()
+    resolve([copy], settings, area)
+    assert copy.read_bytes() == before
+
+
+def test_crds_own_words_are_passed_on(settings: ReferencesSettings, raws: list[Path], tmp_path: Path) -> None:
+    """A header without the keywords that choose."""
+    header = fits.getheader(raws[0], 0)
+    del header["INSTRUME"]
+    broken = tmp_path / raws[0].name
+    fits.PrimaryHDU(header=header).writeto(broken)
+    area = tmp_path / "area"
+    area.mkdir()
+    with pytest.raises(LibraryError, match=r"crds bestrefs with context hst_0729\.pmap"):
+        resolve([broken], settings, area)
+
+
+def test_a_name_that_leads_out_is_refused(shared: Path, raws: list[Path], tmp_path: Path) -> None:
+    """CRDS leaves keywords of types it does not know; whatever stands there must not become a path."""
+    from batch.stages import references
+
+    stub = tmp_path / raws[0].name
+    header = fits.getheader(raws[0], 0)
+    header["CCDTAB"] = "jref$../../secret.fits"
+    fits.PrimaryHDU(header=header).writeto(stub)
+    with pytest.raises(UnsafeNameError, match="CCDTAB"):
+        references._resolution(stub, shared / "data/crds_cache")
+
+
+def test_a_file_is_found_in_either_layout(tmp_path: Path) -> None:
+    (tmp_path / "references/hst/acs").mkdir(parents=True)
+    (tmp_path / "references/hst/acs/a_bia.fits").touch()
+    (tmp_path / "references/hst/b_bia.fits").touch()
+    assert find_in_cache(tmp_path, "a_bia.fits") == tmp_path / "references/hst/acs/a_bia.fits"
+    assert find_in_cache(tmp_path, "b_bia.fits") == tmp_path / "references/hst/b_bia.fits"
+    assert find_in_cache(tmp_path, "c_bia.fits") is None
+
+
+def test_needs_follow_the_switches() -> None:
+    header = fits.Header({"PCTECORR": "PERFORM", "DARKCORR": "OMIT", "BIASCORR": "perform "})
+    assert needed_keywords(header) == [
+        "CCDTAB",
+        "OSCNTAB",
+        "BIASFILE",
+        "SATUFILE",
+        "PCTETAB",
+        "IDCTAB",
+        "NPOLFILE",
+        "D2IMFILE",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "message"),
+    [
+        (ReferencesSettings(), {}, "--crds-cache DIR, or set CRDS_PATH"),
+        (ReferencesSettings(cache=Path("/nowhere")), {}, "not a CRDS cache"),
+        (ReferencesSettings(), {"CRDS_PATH": "/nowhere"}, "not a CRDS cache"),
+    ],
+)
+def test_no_cache_is_wrong_use(
+    settings: ReferencesSettings, environment: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        locate_cache(settings, environment)
+
+
+@pytest.mark.parametrize("context", ["hst_9999.pmap", "latest", "../x.pmap"])
+def test_an_unknown_context_is_wrong_use(shared: Path, context: str) -> None:
+    with pytest.raises(UsageError, match="context"):
+        locate_cache(ReferencesSettings(cache=shared / "data/crds_cache", context=context), dict(os.environ))
+
+
+def test_a_resolution_without_missing_files_changes_nothing() -> None:
+    assert Resolution({}, {}).nominal == ()
