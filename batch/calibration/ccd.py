@@ -16,9 +16,8 @@ from batch.calibration.references import Reference
 from batch.calibration.table import Table
 from batch.errors import InputError
 
-_REQUIRED = tuple(
-    "CCDAMP CCDCHIP CCDGAIN BINAXIS1 BINAXIS2 AMPX AMPY ATODSAT SATURATE OVRHFLS OVRHUFLS".split()
-)
+_REQUIRED = ("CCDAMP", "CCDCHIP", "CCDGAIN", "BINAXIS1", "BINAXIS2", "AMPX", "AMPY", "ATODSAT")
+_ALSO_REQUIRED = ("SATURATE", "OVRHFLS", "OVRHUFLS")
 _PER_AMP = ("CCDOFST", "CCDBIAS", "ATODGN", "READNSE")
 
 
@@ -68,7 +67,7 @@ def select_ccdtab_row(setup: Setup, chip: int, nx: int, reference: Reference) ->
     if reference.is_dummy:
         raise InputError.about(where, "PEDIGREE is DUMMY, but its values are needed", "provide a real CCDTAB")
     table = reference.table()
-    for name in (*_REQUIRED, *(stem + amp for stem in _PER_AMP for amp in AMPS)):
+    for name in (*_REQUIRED, *_ALSO_REQUIRED, *(stem + amp for stem in _PER_AMP for amp in AMPS)):
         if not table.has(name):
             raise InputError.about(where, f"column {name} is missing", "provide a complete CCDTAB")
     row = table.first(

@@ -48,6 +48,13 @@ class Table:
             raise self._complaint(name, "is not numeric")
         return column
 
+    def integers(self, name: str) -> npt.NDArray[np.int64]:
+        """A numeric column as integers, one value a row."""
+        column = self.numbers(name)
+        if column.ndim != 1 or not np.isfinite(column).all() or (np.abs(column) > 2**31).any():
+            raise self._complaint(name, "does not hold one sensible number a row")
+        return column.astype(np.int64)
+
     def texts(self, name: str) -> list[str]:
         """A string column without trailing blanks and NULs."""
         column = self._column(name)
@@ -61,6 +68,16 @@ class Table:
         if not np.isfinite(value):
             raise self._complaint(name, f"row {row + 1} is not a finite number")
         return value
+
+    def cells(self, name: str, row: int) -> npt.NDArray[np.float64]:
+        """The numbers of an array-valued cell, of fixed or variable length."""
+        column = self._column(name)
+        if column.dtype.kind not in "iufO":
+            raise self._complaint(name, "is not numeric")
+        values = np.ravel(np.asarray(column[row], dtype=np.float64))
+        if not np.isfinite(values).all():
+            raise self._complaint(name, f"row {row + 1} has values that are not finite")
+        return values
 
     def text(self, name: str, row: int) -> str:
         """One string."""

@@ -1,0 +1,141 @@
+"""The engine `builtin`: calacs's corrections without calacs, exposure by exposure, in memory.
+
+Source: calibration-steps specification, sections 2 and 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import batch
+from batch.calibration.checks import check_references
+from batch.calibration.frame import Frame
+from batch.calibration.header import SWITCHES, Setup
+from batch.calibration.stages import name_product, run_ccd_stage, run_plane_stage
+from batch.errors import InputError
+from batch.model.observation import Exposure
+from batch.model.plan import Needs
+from batch.storage.fits import Image, read_image, write_image
+
+_RAW = "_raw.fits"
+
+
+@dataclass(frozen=True)
+class BuiltinEngine:
+    """raw -> flt, flc.
+
+    Parameters
+    ----------
+    keep_intermediate : bool
+        Write blv_tmp and blc_tmp too, as ``calacs.e -s`` does.
+    overwrite : bool
+        Replace outputs that exist.
+    """
+
+    keep_intermediate: bool = False
+    overwrite: bool = False
+    name: str = "builtin"
+
+    def version(self) -> str:
+        """The version of acs-batch."""
+        return batch.__version__
+
+    @property
+    def stamp(self) -> str:
+        """What CAL_ENG says."""
+        return f"{self.name} {self.version()}"
+
+    def needs(self, exposure: Exposure) -> Needs:
+        """Memory and time of one exposure."""
+        pixels = exposure.chips * exposure.shape[0] * exposure.shape[1]
+        return Needs(memory=int(300e6 + 40 * pixels), seconds=5 + 2e-6 * pixels, timeout=3600.0, threads=1)
+
+    def calibrate(self, raw: Path, jref: Path, area: Path, threads: int) -> list[Path]:
+        """Calibrate one exposure.
+
+        Parameters
+        ----------
+        raw : Path
+            ``<root>_raw.fits``; it is only read.
+        jref : Path
+            The folder that ``jref$`` in the header stands for.
+        area : Path
+            Where ``<root>_flt.fits`` and, with PCTECORR = PERFORM, ``<root>_flc.fits`` are written.
+        threads : int
+            How many to use; the result does not depend on it.
+
+        Returns
+        -------
+        list of Path
+            The products.
+
+        Raises
+        ------
+        InputError
+            If a file, keyword or table cannot be used, or no switch is PERFORM.
+        MissingReferenceError
+            If reference files are not there; nothing is written then.
+        StorageError
+            If a product cannot be written.
+        """
+        if not raw.name.endswith(_RAW):
+            raise InputError.about(raw, "the name does not end in _raw.fits", "give a raw exposure")
+        root = raw.name.removesuffix(_RAW)
+        image = read_image(raw)
+        frame = Frame.of(image, raw, jref, threads)
+        check_single(frame.setup)
+        check_references(frame)
+        corrects_cte = frame.performs("PCTECORR")
+        del frame
+
+        run_ccd_stage(image, raw, jref, threads)
+        self._keep(image, area / f"{root}_blv_tmp.fits")
+        products = []
+        corrected = None
+        if corrects_cte:
+            corrected = correct_cte(image, raw, jref, threads)
+            self._keep(corrected, area / f"{root}_blc_tmp.fits")
+        run_plane_stage(image, raw, jref, threads)
+        products.append(self._write(image, area / f"{root}_flt.fits"))
+        del image
+        if corrected is not None:
+            run_plane_stage(corrected, raw, jref, threads, cte=True)
+            products.append(self._write(corrected, area / f"{root}_flc.fits"))
+        return products
+
+    def _keep(self, image: Image, path: Path) -> None:
+        if self.keep_intermediate:
+            self._write(image, path)
+        else:
+            name_product(image, path, self.stamp)
+
+    def _write(self, image: Image, path: Path) -> Path:
+        name_product(image, path, self.stamp)
+        write_image(image, path, overwrite=self.overwrite)
+        return path
+
+
+def check_single(setup: Setup) -> None:
+    """Refuse an exposure that nothing is to be done with, or whose switches contradict each other (2.3).
+
+    CRCORR and RPTCORR ask for more than one exposure: alone, an exposure leaves them as they are.
+    """
+    if setup.switches["CRCORR"] and setup.switches["RPTCORR"]:
+        what = "CRCORR and RPTCORR are both PERFORM"
+        raise InputError.about(f"{setup.where} CRCORR", what, "set one of them to OMIT")
+    rest = set(SWITCHES) - {"CRCORR", "RPTCORR", "EXPSCORR", "SINKCORR"}
+    if not any(setup.switches[name] for name in rest):
+        what = "no calibration switch is PERFORM, so that no product would be made"
+        raise InputError.about(setup.where, what, "set the switches of the steps to PERFORM")
+
+
+def correct_cte(image: Image, where: Path, jref: Path, threads: int) -> Image:
+    """PCTECORR: blv_tmp -> blc_tmp (5)."""
+    try:
+        from batch.calibration import cte
+    except ImportError:
+        what = "the CTE correction is not part of this version"
+        raise InputError.about(f"{where} PCTECORR", what, "set PCTECORR to OMIT") from None
+    result: Image = cte.correct_image(image, jref=jref, threads=threads)
+    return result
