@@ -39,6 +39,8 @@ class Silicon:
     """electrons; above it a pixel counts as saturated."""
     flash: Image
     """electrons / s of post-flash"""
+    sinks: Image
+    """electrons that a pixel swallows; 0 for nearly all."""
     dead: tuple[tuple[int, int, int], ...]
     """Dead columns: column, first row, number of rows; zero-based, without overscan."""
 
@@ -62,6 +64,7 @@ def silicon(settings: VisitSettings, chip: Chip) -> Silicon:
         flat=np.asarray(flat, np.float32),
         well=np.asarray(WELL * (1.0 - 0.03 * (u**2 + v_mosaic**2)), np.float32),
         flash=np.asarray(2.0 * (1.0 - 0.2 * u**2 - 0.15 * (v_mosaic - 0.2) ** 2), np.float32),
+        sinks=_sinks(rng, shape) if settings.post_sm4 else np.zeros(shape, np.float32),
         dead=dead,
     )
 
@@ -84,6 +87,14 @@ def _dark(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
     excess = np.minimum(0.02 * (1 - rng.random(count)) ** (-1 / 1.2), 60.0)
     dark.ravel()[where] += excess.astype(np.float32)
     return dark
+
+
+def _sinks(rng: np.random.Generator, shape: tuple[int, int]) -> Image:
+    """Half a percent of the pixels swallow some charge (ACS ISR 2017-01)."""
+    sinks = np.zeros(shape, np.float32)
+    where = rng.integers(0, sinks.size, sinks.size // 200)
+    sinks.ravel()[where] = rng.uniform(10, 90, where.size)
+    return sinks
 
 
 def _dead_columns(rng: np.random.Generator, chip: Chip) -> tuple[tuple[int, int, int], ...]:

@@ -154,6 +154,7 @@ def _collect(
         rays, charge.shape, settings.cosmic_rays, observation.exptime + READOUT
     )
     charge += struck
+    charge = np.maximum(charge - silicon.sinks, 0)
     detector.bleed(charge, silicon.well)
     return charge, pixels
 

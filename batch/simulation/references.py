@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batch.simulation import distortion, geometry, tables
 from batch.simulation.detector import Silicon, dark_flags
 from batch.simulation.filters import FILTERS
-from batch.simulation.frame import NX, NY, Chip, Frame
+from batch.simulation.frame import PRESCAN, VIRTUAL, Chip, Frame
 from batch.simulation.settings import VisitSettings
 
 USEAFTER = "Mar 01 2002 00:00:00"
@@ -37,7 +37,7 @@ KINDS = {
     for kind in (
         Kind("BIASFILE", "bia", "BIAS", "Simulated bias structure"),
         Kind("SATUFILE", "sat", "FULL-WELL SATURATION LEVEL MAP", "Simulated full well"),
-        Kind("SNKCFILE", "snk", "SINK PIXELS", "Simulated sink pixels: none"),
+        Kind("SNKCFILE", "snk", "SINK PIXELS", "Simulated sink pixels"),
         Kind("DARKFILE", "drk", "DARK", "Simulated dark current with hot and warm pixels"),
         Kind("DRKCFILE", "dkc", "CTEDARK", "Simulated dark current without CTE trails"),
         Kind("FLSHFILE", "fls", "POST FLASH", "Simulated post-flash"),
@@ -89,21 +89,14 @@ def write(folder: Path, settings: VisitSettings, frame: Frame, chips: Sequence[S
     """
     paths = {key: folder / name for key, name in names(settings).items()}
     pairs = list(zip(frame.chips, chips, strict=True))
-    makers = {
+    dark = [(chip, s.dark, dark_flags(s.dark)) for chip, s in pairs]
+    makers: dict[str, Callable[[], list[Any]]] = {
         "BIASFILE": lambda: _images([(c, s.bias, None) for c, s in pairs], "COUNTS", trimmed=False),
-        "SATUFILE": lambda: _images(
-            [(c, _untrimmed(c, s.well), None) for c, s in pairs], "ELECTRONS", trimmed=False
-        ),
-        "SNKCFILE": lambda: _sinks(frame.chips),
-        "DARKFILE": lambda: _images(
-            [(c, s.dark, dark_flags(s.dark)) for c, s in pairs], "ELECTRONS/S", trimmed=True
-        ),
-        "DRKCFILE": lambda: _images(
-            [(c, s.dark, dark_flags(s.dark)) for c, s in pairs], "ELECTRONS/S", trimmed=True
-        ),
-        "FLSHFILE": lambda: _images(
-            [_uncut(c, s.flash) for c, s in pairs], "ELECTRONS/S", trimmed=True, uncut=True
-        ),
+        "SATUFILE": lambda: _images([_untrimmed(c, s.well) for c, s in pairs], "ELECTRONS", trimmed=False),
+        "SNKCFILE": lambda: _sinks(pairs),
+        "DARKFILE": lambda: _images(dark, "ELECTRONS/S", trimmed=True),
+        "DRKCFILE": lambda: _images(dark, "ELECTRONS/S", trimmed=True),
+        "FLSHFILE": lambda: _images([_uncut(c, s.flash) for c, s in pairs], "ELECTRONS/S", trimmed=True),
         "PFLTFILE": lambda: _images([(c, s.flat, None) for c, s in pairs], "", trimmed=True),
         "CCDTAB": lambda: [_table(tables.ccdtab(), "CCD")],
         "OSCNTAB": lambda: [_table(tables.oscntab(), "OSC")],
@@ -160,12 +153,11 @@ def _images(
     unit: str,
     *,
     trimmed: bool,
-    uncut: bool = False,
 ) -> list[fits.ImageHDU]:
     hdus = []
     for chip, data, flags in chips:
         header = fits.Header()
-        ltv1, ltv2 = (0.0, 0.0) if uncut else chip.ltv(trimmed=trimmed)
+        ltv1, ltv2 = chip.ltv(trimmed=trimmed)
         ny, nx = data.shape
         header.update(CCDCHIP=chip.number, LTV1=ltv1, LTV2=ltv2, LTM1_1=1.0, LTM2_2=1.0)
         header.update(BINAXIS1=1, BINAXIS2=1, SIZAXIS1=nx, SIZAXIS2=ny, BUNIT=unit)
@@ -186,22 +178,39 @@ def _constant(header: fits.Header, name: str, extver: int, shape: tuple[int, int
     return hdu
 
 
-def _untrimmed(chip: Chip, data: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Put an image into a raw-sized array; overscan gets the median."""
-    whole = np.full((chip.ny, chip.nx), np.median(data), np.float32)
-    whole[chip.light] = data
-    return whole
+def _untrimmed(chip: Chip, data: NDArray[np.float32]) -> tuple[Chip, NDArray[np.float32], None]:
+    """Put an image where it lies on the raw array of the whole chip; what is not known gets the median.
+
+    Full-well flags of a subarray are looked up right only where the reference does not begin at the subarray's
+    own corner (specification, 4.9).
+    """
+    left, bottom = PRESCAN, VIRTUAL if chip.number == 1 else 0
+    _, right, _, top = chip.trim
+    whole = np.full(
+        (bottom + chip.y0 + chip.height + top, left + chip.x0 + chip.width + right),
+        np.median(data),
+        np.float32,
+    )
+    rows = slice(bottom + chip.y0, bottom + chip.y0 + chip.height)
+    whole[rows, left + chip.x0 : left + chip.x0 + chip.width] = data
+    return replace(chip, x0=0, y0=0, trim=(left, right, bottom, top)), whole, None
 
 
 def _uncut(chip: Chip, data: NDArray[np.float32]) -> tuple[Chip, NDArray[np.float32], None]:
     """Put an image where it lies on the chip: the post-flash must begin at the chip's own corner."""
-    whole = np.ones((min(chip.y0 + chip.height, NY), min(chip.x0 + chip.width, NX)), np.float32)
+    whole = np.ones((chip.y0 + chip.height, chip.x0 + chip.width), np.float32)
     whole[chip.y0 :, chip.x0 :] = data
-    return chip, whole, None
+    return replace(chip, x0=0, y0=0), whole, None
 
 
-def _sinks(chips: Sequence[Chip]) -> list[fits.ImageHDU]:
-    return _images([(c, np.zeros((c.ny, c.nx), np.float32), None) for c in chips], "", trimmed=False)[::3]
+def _sinks(pairs: Sequence[tuple[Chip, Silicon]]) -> list[fits.ImageHDU]:
+    """SCI extensions only: minus the depth at a sink pixel, 0 elsewhere (specification, 4.11)."""
+    images = []
+    for chip, silicon in pairs:
+        whole = np.zeros((chip.ny, chip.nx), np.float32)
+        whole[chip.light] = -silicon.sinks
+        images.append((chip, whole, None))
+    return [hdu for hdu in _images(images, "ELECTRONS", trimmed=False) if hdu.name == "SCI"]
 
 
 def _table(table: Table, name: str) -> fits.BinTableHDU:
@@ -209,8 +218,3 @@ def _table(table: Table, name: str) -> fits.BinTableHDU:
     if name:
         hdu.name, hdu.ver = name, 1
     return hdu
-
-
-def relative(paths: Mapping[str, Path]) -> dict[str, str]:
-    """Give the names alone."""
-    return {key: path.name for key, path in paths.items()}
