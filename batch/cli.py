@@ -5,6 +5,7 @@ Exit codes: 0 all done, 3 done with failures, 2 wrong use, 1 broken, 130 interru
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -293,7 +294,7 @@ def _options(
 
 def main() -> None:
     """Entry point of the ``acs-batch`` command."""
-    log.set_up()
+    log.set_up(logging.WARNING)
     try:
         app()
     except BatchError as error:

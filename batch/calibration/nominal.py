@@ -70,7 +70,9 @@ def write(keyword: str, raw: Path, exposure: Exposure, folder: Path) -> Path:
         If no nominal figures are known for the exposure's mode.
     """
     primary = fits.getheader(raw, 0)
-    chips = [int(fits.getval(raw, "CCDCHIP", ("SCI", n))) for n in range(1, exposure.chips + 1)]
+    # HRC files have no CCDCHIP; it is 1 then (calibration-steps.md, 1)
+    science = (fits.getheader(raw, ("SCI", n)) for n in range(1, exposure.chips + 1))
+    chips = [int(header.get("CCDCHIP", 1)) for header in science]
     rows = (
         [_ccd_row(primary, exposure, chip, raw) for chip in chips]
         if keyword == "CCDTAB"

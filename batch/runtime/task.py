@@ -31,7 +31,7 @@ def main(workspace: Path) -> int:
     log.info("%s begins", request.task.id)
     answer = run(request, workspace / "area")
     if answer.failure is not None:
-        log.error("%s failed: %s", request.task.id, answer.failure.message)
+        log.error("%s", answer.failure.message)
     for note in answer.notes:
         log.warning("%s", note)
     write_json(workspace / "answer.json", answer)

@@ -14,6 +14,7 @@ from batch.isolation.environment import reference_environment, reference_folder
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
 from batch.stages.interface import Inputs, Outcome, image_product
+from batch.stages.references import STEPS
 
 
 def needs(association: Association, exposure: Exposure | None, settings: CalibrateSettings) -> Needs:
@@ -82,9 +83,8 @@ def set_header(raw: Path, references: dict[str, Any]) -> None:
             header[keyword] = value
         for switch, value in references["switches"].items():
             header[switch] = value
-            names = ", ".join(f"{k} {n}" for k, n in references["missing"].items() if k not in NAMES)
-            header.add_history(f"acs-batch: {switch} set to {value}: missing reference files among")
-            header.add_history(f"  {names}")
+            absent = [f"{k} {references['missing'][k]}" for k in STEPS[switch] if k in references["missing"]]
+            header.add_history(f"acs-batch: {switch} set to {value}, missing {', '.join(absent)}")
         for keyword in references["nominal"]:
             header[keyword] = f"jref${NAMES[keyword]}"
             header.add_history(

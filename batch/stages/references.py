@@ -7,6 +7,7 @@ program is given a copy of the header alone: names depend on nothing else.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -23,6 +24,8 @@ from batch.model.names import plain_name
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
 from batch.stages.interface import Inputs, Outcome, product
+
+log = logging.getLogger(__name__)
 
 
 def needs(association: Association, exposure: Exposure | None, settings: ReferencesSettings) -> Needs:
@@ -172,7 +175,7 @@ def _bestrefs(names: Iterable[str], settings: ReferencesSettings, area: Path) ->
         text=True,
         check=False,
     )
-    print(done.stdout, done.stderr, flush=True)
+    log.info("%s", (done.stdout + done.stderr).strip())
     errors = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
     if done.returncode or errors:
         words = (errors or done.stderr.splitlines() or ["no message"])[-1].strip()
