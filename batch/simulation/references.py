@@ -181,8 +181,8 @@ def _constant(header: fits.Header, name: str, extver: int, shape: tuple[int, int
 def _untrimmed(chip: Chip, data: NDArray[np.float32]) -> tuple[Chip, NDArray[np.float32], None]:
     """Put an image where it lies on the raw array of the whole chip; what is not known gets the median.
 
-    Full-well flags of a subarray are looked up right only where the reference does not begin at the subarray's
-    own corner (specification, 4.9).
+    Full-well flags of a subarray are looked up right only where the reference does not begin at the corner of
+    the subarray (specification, 4.9).
     """
     left, bottom = PRESCAN, VIRTUAL if chip.number == 1 else 0
     _, right, _, top = chip.trim
