@@ -174,7 +174,9 @@ def true_geometry(
         primary[key] = str(references[key])
     hdus = fits.HDUList([fits.PrimaryHDU(header=primary)])
     for chip in frame.chips:
-        hdu = fits.ImageHDU(np.zeros((1, 1), np.float32), name="SCI", ver=chip.extver)
+        # The pixels do not matter, but where they are as few as in its table stwcs leaves the NPOLFILE out.
+        pixels = np.zeros((NY // _STEP + 1, NX // _STEP + 1), np.float32)
+        hdu = fits.ImageHDU(pixels, name="SCI", ver=chip.extver)
         hdu.header.update(
             CCDCHIP=chip.number,
             BINAXIS1=1,
