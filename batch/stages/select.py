@@ -62,7 +62,7 @@ class Choice:
     @property
     def why(self) -> str:
         """The choice in one sentence."""
-        name = f"pixfrac {self.pixfrac:g}"
+        name = f"pixfrac {pixfrac_name(self.pixfrac)[2:]}"
         if self.passed:
             return f"{name} is the smallest that leaves no holes and an even weight map"
         return f"no pixfrac passes; {name}, the largest, is the best compromise"
@@ -79,14 +79,11 @@ def judge(row: Mapping[str, Any], settings: SelectSettings) -> Verdict:
     reasons = []
     ratio, empty = row["rms_over_median"], row["empty_fraction"]
     if empty > settings.empty_fraction:
-        reasons.append(
-            f"{row['empty_pixels']} pixels ({empty:.2g} of the footprint) have no weight, "
-            f"{settings.empty_fraction:g} is allowed"
-        )
+        reasons.append(f"{row['empty_pixels']} empty pixels")
     if ratio is None:
         reasons.append("the median weight is zero")
     elif ratio > settings.rms_over_median:
-        reasons.append(f"RMS/median {ratio:.3f} is above {settings.rms_over_median:g}")
+        reasons.append(f"RMS/median {ratio:.3f} > {settings.rms_over_median:g}")
     return Verdict(row["pixfrac"], ratio, empty, tuple(reasons))
 
 

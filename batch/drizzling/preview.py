@@ -1,0 +1,97 @@
+"""Small versions of large mosaics, and the part of one that is worth a closer look; read band by band."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batch.drizzling.coverage import PixelBox
+from batch.drizzling.lazy import FitsImage
+
+Picture = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A mosaic and its weight map, averaged over squares of `factor` x `factor` pixels."""
+
+    factor: int
+    image: Picture
+    """Mean of the pixels with weight; nan where there are none. Shape (rows, columns)."""
+    weight: Picture
+    """Mean weight. Shape (rows, columns)."""
+
+
+def reduce(image: FitsImage, weight: FitsImage, longest: int) -> Reduced:
+    """Average a mosaic down until its longest side has at most `longest` pixels.
+
+    Parameters
+    ----------
+    image, weight : FitsImage
+        On one grid.
+    longest : int
+        Pixels.
+    """
+    factor = max(-(-max(image.shape) // longest), 1)
+    rows, columns = (-(-n // factor) for n in image.shape)
+    pictures = np.empty((2, rows, columns), dtype=np.float32)
+    # at least 64 rows at a time: opening a file for a few rows costs more than reading them
+    step = max(64 // factor, 1) * factor
+    for first in range(0, image.shape[0], step):
+        pixels, weights = (np.asarray(m[first : first + step, :], np.float64) for m in (image, weight))
+        used = (weights > 0) & np.isfinite(pixels)
+        total = _squares(np.where(used, pixels, 0), factor)
+        count = _squares(used, factor)
+        area = _squares(np.ones(used.shape), factor)
+        target = slice(first // factor, first // factor + total.shape[0])
+        with np.errstate(invalid="ignore"):
+            pictures[0, target] = total / count
+        pictures[1, target] = _squares(np.where(weights > 0, weights, 0), factor) / area
+    return Reduced(factor, pictures[0], pictures[1])
+
+
+def crowded(reduced: Reduced, side: int, shape: tuple[int, int]) -> PixelBox:
+    """The most crowded part of a mosaic, to show at full resolution.
+
+    It is the square with the highest median: unresolved stars raise the median, one bright star does not.
+
+    Parameters
+    ----------
+    reduced : Reduced
+    side : int
+        Side of the part, pixels of the mosaic; less where the mosaic is smaller.
+    shape : tuple of int
+        Rows and columns of the mosaic.
+    """
+    side = min(side, *shape)
+    tile = max(side // reduced.factor, 1)
+    rows, columns = (n // tile for n in reduced.image.shape)
+    image, weight = (
+        a[: rows * tile, : columns * tile]
+        .reshape(rows, tile, columns, tile)
+        .swapaxes(1, 2)
+        .reshape(-1, tile**2)
+        for a in (reduced.image, reduced.weight)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # squares without any weight have no median
+        score = np.nanmedian(image, axis=1)
+    depth = weight.mean(axis=1)
+    score[~(depth >= 0.8 * depth.max())] = -np.inf
+    best = int(np.nanargmax(np.where(np.isnan(score), -np.inf, score)))
+    y0, x0 = (
+        int(np.clip(cell * tile * reduced.factor, 0, n - side))
+        for cell, n in zip(divmod(best, columns), shape, strict=True)
+    )
+    return PixelBox(x0, x0 + side, y0, y0 + side)
+
+
+def _squares(values: NDArray[np.generic], factor: int) -> NDArray[np.float64]:
+    """Sums over squares; those at the upper rims may be cut off."""
+    starts = [np.arange(0, n, factor) for n in values.shape]
+    rows = np.add.reduceat(values.astype(np.float64), starts[0], axis=0)
+    result: NDArray[np.float64] = np.add.reduceat(rows, starts[1], axis=1)
+    return result

@@ -1,0 +1,293 @@
+"""The pages for people: one per association, and the index of a run. Self-contained, everything escaped."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import jinja2
+
+from batch import __version__
+from batch.model.observation import Association
+from batch.model.plan import Plan, pixfrac_name
+from batch.model.record import Record
+from batch.reporting import facts
+
+_MJD_EPOCH = datetime.datetime(1858, 11, 17)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture on the page."""
+
+    png: bytes
+    alt: str
+    """What it shows, for those who cannot see it."""
+    caption: str = ""
+    dark: bytes | None = None
+    """The same for dark pages, where it differs."""
+
+    @property
+    def uri(self) -> str:
+        """The picture itself as an address."""
+        return _uri(self.png)
+
+    @property
+    def dark_uri(self) -> str:
+        """The dark one."""
+        return _uri(self.dark or self.png)
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """The same detail at one pixfrac: image and weight."""
+
+    pixfrac: float
+    image: Image
+    weight: Image
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the page shows; any of it may be absent."""
+
+    mosaic: Image | None = None
+    weight: Image | None = None
+    curve: Image | None = None
+    zooms: Sequence[Zoom] = ()
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """The chosen mosaic."""
+
+    path: str
+    """Where it lay when the page was written."""
+    link: str
+    """The same relative to the page."""
+    size: int
+    """Bytes."""
+    shape: tuple[int, ...]
+    """(rows, columns)"""
+    unit: str = ""
+    header: Mapping[str, Any] = field(default_factory=dict)
+    """TARGNAME and the like."""
+
+
+class Standing(Protocol):
+    """Where a task stands: an entry of the ledger."""
+
+    @property
+    def state(self) -> Any:
+        """An enum whose value is ``done``, ``skipped``, ``stale``, ``failed``, ``blocked`` or ``to do``."""
+
+    @property
+    def record(self) -> Record | None:
+        """What its last attempt left behind."""
+
+    @property
+    def log(self) -> Path | None:
+        """The log of that attempt."""
+
+
+class Work(Protocol):
+    """Where things lie: the work directory."""
+
+    @property
+    def report(self) -> Path:
+        """The folder of the index page."""
+
+    def folder(self, task_id: str) -> Path:
+        """Where a task's products are published."""
+
+
+def association_page(
+    association: Association,
+    records: Sequence[Record],
+    mosaic: Mosaic | None = None,
+    pictures: Pictures | None = None,
+) -> str:
+    """The page of one association.
+
+    Parameters
+    ----------
+    association : Association
+    records : sequence of Record
+        Of every task whose products it rests on, in plan order.
+    mosaic : Mosaic, optional
+    pictures : Pictures, optional
+    """
+    statistics, select = (facts.results(records, stage) for stage in ("statistics", "select"))
+    return (
+        _environment()
+        .get_template("association.html")
+        .render(
+            association=association,
+            mosaic=mosaic,
+            pictures=pictures or Pictures(),
+            select=select,
+            statistics=statistics,
+            sweep=_sweep_rows(statistics, select),
+            align=facts.results(records, "align"),
+            align_skipped=next((r.reason for r in records if r.stage == "align"), ""),
+            exposures=facts.exposures(association, records),
+            references=facts.references(records),
+            stages=facts.stages(records),
+            notes=facts.notes(records),
+            versions=facts.versions(records),
+            engines=facts.engines(records),
+            **_stamp(),
+        )
+    )
+
+
+def index(plan: Plan, standings: Mapping[str, Standing], work: Work) -> Path:
+    """Write the index page of a run.
+
+    Parameters
+    ----------
+    plan : Plan
+        What was to be done.
+    standings : mapping
+        Where each task stands, by task id.
+    work : Work
+        The work directory; the page becomes ``index.html`` in its `report` folder.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    rows = [_index_row(association, plan, standings, work) for association in plan.associations]
+    failures = [
+        {
+            "id": task.id,
+            "message": standing.record.failure.message,
+            "log": str(standing.log or ""),
+            "link": _link(standing.log, work.report),
+        }
+        for task in plan.tasks
+        if (standing := standings.get(task.id)) is not None
+        and standing.state.value == "failed"
+        and standing.record is not None
+        and standing.record.failure is not None
+    ]
+    counts = Counter(state for row in rows for state in row["counts"].elements())
+    text = (
+        _environment()
+        .get_template("index.html")
+        .render(rows=rows, failures=failures, counts=counts, states=_STATES, **_stamp())
+    )
+    work.report.mkdir(parents=True, exist_ok=True)
+    path = work.report / "index.html"
+    aside = path.with_name(".index.html")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+    return path
+
+
+_STATES = ("done", "skipped", "failed", "blocked", "stale", "to do")
+
+
+def _index_row(
+    association: Association, plan: Plan, standings: Mapping[str, Standing], work: Work
+) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    for task in plan.tasks:
+        if task.association == association.name:
+            standing = standings.get(task.id)
+            counts[standing.state.value if standing is not None else "to do"] += 1
+    select, page = (_fresh(standings.get(f"{stage}/{association.name}")) for stage in ("select", "report"))
+    return {
+        "association": association,
+        "counts": counts,
+        "choice": select.results if select else None,
+        "mosaic": _product_link(select, "chosen", work),
+        "page": _product_link(page, "report", work),
+    }
+
+
+def _fresh(standing: Standing | None) -> Record | None:
+    return standing.record if standing is not None and standing.state.value in ("done", "skipped") else None
+
+
+def _product_link(record: Record | None, kind: str, work: Work) -> str:
+    names = [p.name for p in record.products if p.kind == kind] if record else []
+    return _link(work.folder(record.id) / names[0], work.report) if record and names else ""
+
+
+def _link(path: Path | None, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix() if path is not None else ""
+
+
+def _sweep_rows(statistics: Mapping[str, Any], select: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Numbers and verdict of each pixfrac."""
+    verdicts = {v["pixfrac"]: v for v in select.get("verdicts", ())}
+    return [
+        {**row, **verdicts.get(row["pixfrac"], {}), "chosen": row["pixfrac"] == select.get("pixfrac")}
+        for row in statistics.get("pixfracs", ())
+    ]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=_number,
+        fraction=_fraction,
+        pixfrac=lambda value: pixfrac_name(value)[2:],
+        size=_size,
+        seconds=_seconds,
+        date=_date,
+        group=_group,
+    )
+    return environment
+
+
+def _stamp() -> dict[str, str]:
+    now = datetime.datetime.now(datetime.UTC)
+    return {"version": __version__, "written": now.strftime("%Y-%m-%d %H:%M UTC")}
+
+
+def _uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _fraction(value: float | None) -> str:
+    """A fraction as it is read: 0 only where it is nothing at all."""
+    if value is None:
+        return "–"
+    return "0" if value == 0 else f"{100 * value:.2g} %"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 5e8 else f"{count / 1e6:.1f} MB"
+
+
+def _seconds(value: float) -> str:
+    minutes, seconds = divmod(value, 60)
+    return f"{int(minutes)} min {seconds:02.0f} s" if minutes else f"{value:.1f} s"
+
+
+def _group(value: int) -> str:
+    return f"{value:,}"
+
+
+def _date(mjd: float) -> str:
+    """Modified Julian date as a calendar date; the offset of UTC does not matter here."""
+    return (_MJD_EPOCH + datetime.timedelta(days=mjd)).strftime("%Y-%m-%d %H:%M") if mjd > 0 else "–"
