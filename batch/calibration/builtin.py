@@ -12,7 +12,8 @@ import batch
 from batch.calibration.checks import check_references
 from batch.calibration.frame import Frame
 from batch.calibration.header import SWITCHES, Setup
-from batch.calibration.stages import name_product, run_ccd_stage, run_plane_stage
+from batch.calibration.references import References
+from batch.calibration.stages import check_trimmed, name_product, run_ccd_stage, run_plane_stage
 from batch.errors import InputError
 from batch.model.observation import Exposure
 from batch.model.plan import Needs
@@ -97,20 +98,21 @@ class BuiltinEngine:
             corrected = correct_cte(image, raw, jref, threads)
             self._keep(corrected, area / f"{root}_blc_tmp.fits")
         run_plane_stage(image, raw, jref, threads)
-        products.append(self._write(image, area / f"{root}_flt.fits"))
+        products.append(self.write(image, area / f"{root}_flt.fits"))
         del image
         if corrected is not None:
             run_plane_stage(corrected, raw, jref, threads, cte=True)
-            products.append(self._write(corrected, area / f"{root}_flc.fits"))
+            products.append(self.write(corrected, area / f"{root}_flc.fits"))
         return products
 
     def _keep(self, image: Image, path: Path) -> None:
         if self.keep_intermediate:
-            self._write(image, path)
+            self.write(image, path)
         else:
             name_product(image, path, self.stamp)
 
-    def _write(self, image: Image, path: Path) -> Path:
+    def write(self, image: Image, path: Path) -> Path:
+        """Name a product after its file and write it."""
         name_product(image, path, self.stamp)
         write_image(image, path, overwrite=self.overwrite)
         return path
@@ -131,11 +133,19 @@ def check_single(setup: Setup) -> None:
 
 
 def correct_cte(image: Image, where: Path, jref: Path, threads: int) -> Image:
-    """PCTECORR: blv_tmp -> blc_tmp (5)."""
-    try:
-        from batch.calibration import cte
-    except ImportError:
-        what = "the CTE correction is not part of this version"
-        raise InputError.about(f"{where} PCTECORR", what, "set PCTECORR to OMIT") from None
-    result: Image = cte.correct_image(image, jref=jref, threads=threads)
-    return result
+    """PCTECORR: blv_tmp -> blc_tmp, a new image (5).
+
+    Raises
+    ------
+    InputError
+        If the overscan was not removed, or the PCTETAB cannot be used. A dummy one makes calacs end without
+        an flt and with exit status 0; here that is an error.
+    """
+    check_trimmed(image, where)
+    reference = References(image.primary, jref, where).open("PCTETAB")
+    if reference.is_dummy:
+        what = "PEDIGREE is DUMMY: calacs makes no product with such a table"
+        raise InputError.about(f"{reference.path} (PCTETAB)", what, "set PCTECORR to OMIT")
+    from batch.calibration.cte import correct_image
+
+    return correct_image(image, jref=jref, threads=threads)

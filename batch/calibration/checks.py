@@ -12,6 +12,11 @@ from batch.calibration.frame import Frame
 from batch.calibration.header import CCD_SWITCHES
 from batch.errors import MissingReferenceError
 
+REFERENCE_KEYWORDS = (
+    *("CCDTAB", "OSCNTAB", "BPIXTAB", "BIASFILE", "SATUFILE", "ATODTAB", "SNKCFILE", "PCTETAB", "DARKFILE"),
+    *("DRKCFILE", "FLSHFILE", "PFLTFILE", "DFLTFILE", "LFLTFILE", "SHADFILE", "IMPHTTAB", "CRREJTAB"),
+)
+"""Those whose names the first exposure of a position imposes on the others."""
 _FLATS = ("PFLTFILE", "DFLTFILE", "LFLTFILE")
 
 

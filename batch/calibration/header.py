@@ -175,10 +175,15 @@ def stamp(primary: Header, filename: str, engine: str) -> None:
     """Write who made a product: FILENAME, CAL_VER and CAL_ENG, and drop what no product carries."""
     primary["FILENAME"] = filename
     primary["CAL_VER"] = CAL_VER
-    if "CAL_ENG" not in primary:
+    mark_engine(primary, engine)
+    primary.remove("GROUPS", ignore_missing=True)
+
+
+def mark_engine(primary: Header, engine: str) -> None:
+    """Write CAL_ENG, the engine's name and version, beside CAL_VER."""
+    if "CAL_ENG" not in primary and "CAL_VER" in primary:
         primary.insert("CAL_VER", ("CAL_ENG", "", "calibration engine and its version"), after=True)
     primary["CAL_ENG"] = engine
-    primary.remove("GROUPS", ignore_missing=True)
 
 
 def drop_data_range(imset: Imset) -> None:

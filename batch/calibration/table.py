@@ -101,6 +101,13 @@ class Table:
             raise self._complaint(name, "has several values a row")
         return mask
 
+    def flag(self, name: str, row: int) -> bool:
+        """One logical value."""
+        column = self._column(name)
+        if column.dtype.kind != "b":
+            raise self._complaint(name, "is not logical")
+        return bool(np.ravel(column[row])[0])
+
     def first(self, *masks: Mask) -> int | None:
         """The first row that all masks accept."""
         rows = np.flatnonzero(np.logical_and.reduce(masks))

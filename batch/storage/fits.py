@@ -68,7 +68,7 @@ def read_image(path: Path) -> Image:
         announces.
     """
     primary, planes = scan(path)
-    count = max(1, int(as_number(primary, "NEXTEND", path, 3)) // 3)
+    count = imset_count(primary, path)
     present = max((extver(p.header) for p in planes if extname(p.header) == "SCI"), default=0)
     if present > count:
         raise InputError.about(
@@ -77,6 +77,21 @@ def read_image(path: Path) -> Image:
             "correct NEXTEND (3 for each chip)",
         )
     return Image(_content(primary), [_read_imset(path, planes, n) for n in range(1, count + 1)])
+
+
+def imset_count(primary: Header, where: object) -> int:
+    """How many imsets NEXTEND announces, at least one; `where` is the file, for messages."""
+    return max(1, int(as_number(primary, "NEXTEND", where, 3)) // 3)
+
+
+def read_header(path: Path) -> Header:
+    """The primary header alone, as `read_image` gives it."""
+    return _content(scan(path)[0])
+
+
+def read_imset(path: Path, version: int) -> Imset:
+    """One imset of an exposure, as `read_image` gives it."""
+    return _read_imset(path, scan(path)[1], version)
 
 
 def write_image(image: Image, path: Path, *, overwrite: bool = False) -> None:
