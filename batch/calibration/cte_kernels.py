@@ -252,23 +252,25 @@ def _shift_literally(charge: Floats, traps: Image, peak: float, tables: Any, sin
     if limit < 0:
         limit = levels.size - 2
     for w in range(limit, -1, -1):
+        level = levels[w]
         age = lag
         held = 0.0
-        before = np.float64(traps[0])
         for row in range(charge.size):
             x = charge[row]
+            inside = age < lag
+            if not inside and x < level:
+                continue  # an empty trap that is not reached: nothing happens
             density = np.float64(traps[row])
+            before = np.float64(traps[max(row - 1, 0)])
             if density < before:
                 held *= density / before
-            before = density
             released = 0.0
             left = 0.0
             caught = 0.0
-            inside = age < lag
             if inside:
                 released = release[w, age] * held
                 age += 1
-            if x >= levels[w]:
+            if x >= level:
                 if inside:
                     left = remaining[w, age - 1] * held
                 held = share[w] * density

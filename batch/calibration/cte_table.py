@@ -16,6 +16,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from batch.errors import InputError
+from batch.storage.planes import scan
 
 GENERATION_3 = "Par/Serial PixelCTE 2023"
 GENERATION_2 = "PixelCTE 2017"
@@ -123,11 +124,13 @@ def read_table(path: Path | str, *, parallel_only: bool = False) -> CteTable:
         too small or makes no sense; the message names file, HDU and keyword or column.
     """
     path = Path(path)
+    scan(path)  # refuses a truncated file before anything warns about it
     try:
-        # no memory map: a truncated file then is an error here, not a bus error somewhere later
         with fits.open(path, memmap=False) as hdus:
             return _read(path, hdus, parallel_only)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, fits.VerifyError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # astropy raises many kinds for damaged tables
         raise InputError.about(
             path, f"cannot be read as a PCTETAB ({error})", "get the file again"
         ) from error
