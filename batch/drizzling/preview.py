@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,25 +69,35 @@ def crowded(reduced: Reduced, side: int, shape: tuple[int, int]) -> PixelBox:
     """
     side = min(side, *shape)
     tile = max(side // reduced.factor, 1)
-    rows, columns = (n // tile for n in reduced.image.shape)
-    image, weight = (
-        a[: rows * tile, : columns * tile]
-        .reshape(rows, tile, columns, tile)
-        .swapaxes(1, 2)
-        .reshape(-1, tile**2)
-        for a in (reduced.image, reduced.weight)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # squares without any weight have no median
-        score = np.nanmedian(image, axis=1)
-    depth = weight.mean(axis=1)
-    score[~(depth >= 0.8 * depth.max())] = -np.inf
-    best = int(np.nanargmax(np.where(np.isnan(score), -np.inf, score)))
-    y0, x0 = (
-        int(np.clip(cell * tile * reduced.factor, 0, n - side))
-        for cell, n in zip(divmod(best, columns), shape, strict=True)
-    )
-    return PixelBox(x0, x0 + side, y0, y0 + side)
+    candidates = [
+        candidate
+        for y0 in {0, tile // 2}
+        for x0 in {0, tile // 2}
+        for candidate in _tiles(reduced, tile, y0, x0)
+    ]
+    whole = max(c.covered for c in candidates)
+    best = max((c for c in candidates if c.covered >= 0.98 * whole), key=lambda c: (c.level, -c.y, -c.x))
+    y, x = (min(cell * reduced.factor, n - side) for cell, n in zip((best.y, best.x), shape, strict=True))
+    return PixelBox(x, x + side, y, y + side)
+
+
+class _Tile(NamedTuple):
+    y: int
+    x: int
+    level: float
+    """Median of its pixels."""
+    covered: float
+    """Fraction of them that have weight."""
+
+
+def _tiles(reduced: Reduced, tile: int, y0: int, x0: int) -> Iterator[_Tile]:
+    """The squares of a grid that begins at row y0 and column x0, pixels of the reduced picture."""
+    for y in range(y0, reduced.image.shape[0] - tile + 1, tile):
+        for x in range(x0, reduced.image.shape[1] - tile + 1, tile):
+            cut = slice(y, y + tile), slice(x, x + tile)
+            used = reduced.weight[cut] > 0
+            level = float(np.median(reduced.image[cut][used])) if used.any() else -np.inf
+            yield _Tile(y, x, level, float(used.mean()))
 
 
 def _squares(values: NDArray[np.generic], factor: int) -> NDArray[np.float64]:

@@ -170,7 +170,13 @@ def alone(tmp_path: Path) -> Published:
     return Published(tmp_path / "products", one)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def fresh() -> Callable[[Path], Published]:
+    """Build an empty work directory in a folder, for fixtures that several tests share."""
+    return lambda folder: Published(folder / "products")
+
+
+@pytest.fixture(scope="session")
 def maps() -> Callable[..., dict[float, np.ndarray]]:
     """Weight maps of dithered exposures at several pixfracs."""
     return lambda *pixfracs, exposures=4: {p: weight_map(p, exposures) for p in pixfracs}

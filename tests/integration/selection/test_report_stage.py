@@ -83,9 +83,10 @@ def upstream(published: Any, **omitted: Any) -> None:
     published.add("combine", name, results={"sky": sky, "rejected": dict.fromkeys(roots, 0.0125)})
 
 
-@pytest.fixture
-def reported(published: Any, maps: Maps) -> Any:
-    """A whole visit with its report."""
+@pytest.fixture(scope="module")
+def reported(fresh: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory, maps: Maps) -> Any:
+    """A whole visit with its report; only read by the tests."""
+    published = fresh(tmp_path_factory.mktemp("reported"))
     upstream(published)
     published.sweep(maps(0.1, 0.3, 0.6, 0.8, 1.0))
     published.run(statistics, box_size=64)
