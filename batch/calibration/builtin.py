@@ -148,4 +148,4 @@ def correct_cte(image: Image, where: Path, jref: Path, threads: int) -> Image:
         raise InputError.about(f"{reference.path} (PCTETAB)", what, "set PCTECORR to OMIT")
     from batch.calibration.cte import correct_image
 
-    return correct_image(image, jref=jref, threads=threads)
+    return correct_image(image, jref=jref, threads=threads, where=where)
