@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from batch.simulation.visit import Visit, VisitSettings, simulate
@@ -41,12 +39,16 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Visit:
     return simulate(tmp_path_factory.mktemp("split"), SPLIT)
 
 
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """One exposure of both chips, not crowded and without cosmic rays, so that many stars can be measured."""
+    settings = VisitSettings(
+        seed=14, size="full", exposures=1, short_exptime=None, stars=15_000, cosmic_rays=0
+    )
+    return simulate(tmp_path_factory.mktemp("full"), settings)
+
+
 @pytest.fixture(scope="session", params=["plain", "late", "split"])
 def any_visit(request: pytest.FixtureRequest) -> Visit:
     """Each of them."""
     return request.getfixturevalue(request.param)
-
-
-def files(folder: Path) -> list[Path]:
-    """All files below a folder, relative to it."""
-    return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())

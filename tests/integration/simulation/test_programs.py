@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Row, Table
 
 from batch.simulation.visit import Visit
 
@@ -48,45 +48,98 @@ def test_crds_bestrefs_fills_all_reference_keywords_offline(any_visit: Visit, tm
     assert {key: found[key] for key in keys} == {key: expected[key] for key in keys}
 
 
-@pytest.mark.parametrize("overscan", [False, True])
-def test_stars_lie_where_stwcs_puts_them(
-    any_visit: Visit, overscan: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def undo_pointing_error(header: fits.Header, pointing: Row) -> None:
+    header["CRVAL2"] -= (pointing["north"] + pointing["north_error"]) / 3600
+    header["CRVAL1"] -= pointing["east_error"] / 3600 / np.cos(np.radians(header["CRVAL2"]))
+    header["CRVAL2"] += pointing["north"] / 3600
+
+
+def trim(header: fits.Header, left: int, bottom: int) -> None:
+    """What BLEVCORR does to a header."""
+    for axis, overscan in ((1, left), (2, bottom)):
+        header[f"LTV{axis}"] -= overscan
+        header[f"CRPIX{axis}"] -= overscan
+
+
+def update_wcs(path: Path) -> None:
+    """In a child, as the pipeline does it: stwcs leaves files open and warns."""
+    program = f"from stwcs.updatewcs import updatewcs; updatewcs({path.name!r}, use_db=False)"
+    subprocess.run([sys.executable, "-P", "-c", program], cwd=path.parent, check=True, capture_output=True)
+
+
+def deviations(hdus: fits.HDUList, extver: int, stars: Table, pointing: Row) -> tuple[np.ndarray, np.ndarray]:
+    """Where the WCS of a file puts stars, minus where the truth has them."""
     from stwcs.wcsutil import HSTWCS
 
-    monkeypatch.setenv("jref", f"{any_visit.references}/")
-    stars = Table.read(any_visit.truth / "stars.ecsv")
-    pointing = Table.read(any_visit.truth / "pointing.ecsv")[-1]
+    wcs = HSTWCS(hdus, ext=("SCI", extver))
+    x, y = wcs.all_world2pix(stars["RA"], stars["DEC"], 1, tolerance=1e-6)
+    return x - stars[f"{pointing['rootname']}_x"], y - stars[f"{pointing['rootname']}_y"]
+
+
+def last_exposure_deviations(visit: Visit, folder: Path, *, overscan: bool) -> tuple[np.ndarray, np.ndarray]:
+    """`deviations` of a subarray's last exposure, its pointing put right, with or without overscan."""
+    pointing = Table.read(visit.truth / "pointing.ecsv")[-1]
     rootname = pointing["rootname"]
-    path = tmp_path / f"{rootname}_flt.fits"
-    shutil.copy(any_visit.raw / f"{rootname}_raw.fits", path)
-    left = 24 if any_visit.settings.amp in "AC" else 0
+    stars = Table.read(visit.truth / "stars.ecsv")
+    stars = stars[stars[f"{rootname}_chip"] > 0]
+    path = folder / f"{rootname}_flt.fits"
+    shutil.copy(visit.raw / f"{rootname}_raw.fits", path)
+    left = 24 if visit.settings.amp in "AC" else 0
     with fits.open(path, mode="update") as hdus:
-        header = hdus["SCI"].header
-        header["CRVAL2"] -= (pointing["north"] + pointing["north_error"]) / 3600
-        header["CRVAL1"] -= pointing["east_error"] / 3600 / np.cos(np.radians(header["CRVAL2"]))
-        header["CRVAL2"] += pointing["north"] / 3600
+        undo_pointing_error(hdus["SCI"].header, pointing)
         if not overscan:
-            # What BLEVCORR does to the header.
-            header["LTV1"] -= left
-            header["CRPIX1"] -= left
+            trim(hdus["SCI"].header, left, 0)
             left = 0
-    # In a child, as the pipeline does it: stwcs leaves files open and warns.
-    program = f"from stwcs.updatewcs import updatewcs; updatewcs({path.name!r}, use_db=False)"
-    subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, check=True, capture_output=True)
+    update_wcs(path)
     with fits.open(path) as hdus:
         names = [hdu.name for hdu in hdus]
         assert names.count("WCSDVARR") == 2
         assert names.count("D2IMARR") == 2
         assert hdus["SCI"].header["A_ORDER"] == 5
-        wcs = HSTWCS(hdus, ext=("SCI", 1))
-        seen = stars[f"{rootname}_chip"] > 0
-        x, y = wcs.all_world2pix(stars["RA"][seen], stars["DEC"][seen], 1, tolerance=1e-6)
+        dx, dy = deviations(hdus, 1, stars, pointing)
+    assert dx.size > 1000
+    return dx - left, dy
+
+
+def test_stars_lie_where_stwcs_puts_them(
+    any_visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("jref", f"{any_visit.references}/")
+    dx, dy = last_exposure_deviations(any_visit, tmp_path, overscan=False)
+    assert np.abs(dx).max() < 0.0005
+    assert np.abs(dy).max() < 0.0005
+
+
+def test_stars_lie_where_stwcs_puts_them_on_the_raw_array(
+    plain: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("jref", f"{plain.references}/")
+    dx, dy = last_exposure_deviations(plain, tmp_path, overscan=True)
     # With overscan in place stwcs looks the lattice up a little off; that is its own affair.
-    limit = 0.01 if overscan else 0.0005
-    assert seen.sum() > 1000
-    assert np.abs(x - left - stars[f"{rootname}_x"][seen]).max() < limit
-    assert np.abs(y - stars[f"{rootname}_y"][seen]).max() < limit
+    assert np.abs(dx).max() < 0.01
+    assert np.abs(dy).max() < 0.01
+
+
+@pytest.mark.slow
+def test_stars_lie_where_stwcs_puts_them_on_both_chips(
+    full: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("jref", f"{full.references}/")
+    pointing = Table.read(full.truth / "pointing.ecsv")[0]
+    stars = Table.read(full.truth / "stars.ecsv")
+    path = tmp_path / f"{pointing['rootname']}_flt.fits"
+    shutil.copy(full.exposures[0], path)
+    with fits.open(path, mode="update") as hdus:
+        for extver, virtual in ((1, 0), (2, 20)):
+            header = hdus["SCI", extver].header
+            undo_pointing_error(header, pointing)
+            trim(header, 24, virtual)
+    update_wcs(path)
+    with fits.open(path) as hdus:
+        for extver, chip in ((1, 2), (2, 1)):
+            dx, dy = deviations(hdus, extver, stars[stars[f"{pointing['rootname']}_chip"] == chip], pointing)
+            assert np.abs(dx).max() < 0.0005
+            assert np.abs(dy).max() < 0.0005
 
 
 def test_the_field_is_distorted_as_acs_distorts_it(any_visit: Visit) -> None:

@@ -85,6 +85,22 @@ def test_raw_files_have_the_structure_of_real_ones(any_visit: Visit) -> None:
                 assert (header["NPIX1"], header["NPIX2"], header["PIXVALUE"]) == (2072, 512, 0)
 
 
+@pytest.mark.slow
+def test_a_full_frame_holds_two_chips(full: Visit) -> None:
+    with fits.open(full.exposures[0]) as hdus:
+        assert [(h.name, h.ver) for h in hdus[1:]] == [(n, v) for v in (1, 2) for n in ("SCI", "ERR", "DQ")]
+        assert hdus[0].header["NEXTEND"] == 6
+        assert hdus[0].header["CCDAMP"] == "ABCD"
+        assert hdus[0].header["SUBARRAY"] is False
+        assert [hdus["SCI", v].header["CCDCHIP"] for v in (1, 2)] == [2, 1]
+        assert [hdus["SCI", v].header["LTV2"] for v in (1, 2)] == [0, 20]
+        for extver in (1, 2):
+            assert hdus["SCI", extver].data.shape == (2068, 4144)
+            assert (hdus["SCI", extver].header["CRPIX1"], hdus["SCI", extver].header["LTV1"]) == (2072, 24)
+    stars = Table.read(full.truth / "stars.ecsv")
+    assert len(stars) == pytest.approx(full.settings.stars, rel=0.25)
+
+
 def test_comments_and_order_of_the_real_header_survive(plain: Visit) -> None:
     header = fits.getheader(plain.exposures[0])
     assert header.comments["EXPTIME"] == "exposure duration (seconds)--calculated"
