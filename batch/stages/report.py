@@ -28,7 +28,7 @@ def needs(association: Association, exposure: Exposure | None, settings: ReportS
     pixels = expected_pixels(association)
     seconds = 5 + 1e-7 * pixels
     return Needs(
-        memory=320_000_000 + 80 * settings.preview**2,
+        memory=240_000_000 + 60 * settings.preview**2,
         seconds=seconds,
         timeout=600 + 20 * seconds,
     )

@@ -21,7 +21,7 @@ _EXTENSIONS = {"SCI": "mosaic", "WHT": "weight", "CTX": "context"}
 def needs(association: Association, exposure: Exposure | None, settings: SelectSettings) -> Needs:
     """One copy of three images of 4 bytes a pixel, 4 MB at a time, at some 200 MB/s."""
     seconds = 2 + 12 * expected_pixels(association) / 2e8
-    return Needs(memory=150_000_000, seconds=seconds, timeout=300 + 20 * seconds)
+    return Needs(memory=120_000_000, seconds=seconds, timeout=300 + 20 * seconds)
 
 
 STAGE = Stage("select", "association", after=("statistics", "sweep"), version=1, needs=needs)

@@ -26,7 +26,7 @@ def needs(association: Association, exposure: Exposure | None, settings: Statist
     Measured for ten pixfracs: 0.17 GB and 1 s at 1,100 x 1,100, 0.35 GB and 20 s at 9,240 x 9,240.
     """
     pixels = expected_pixels(association)
-    seconds = 3 + 3e-8 * pixels * _USUAL_PIXFRACS
+    seconds = 3 + 4e-8 * pixels * _USUAL_PIXFRACS
     return Needs(
         memory=200_000_000 + 40 * settings.chunk**2 + 2 * pixels,
         seconds=seconds,

@@ -59,7 +59,6 @@ def test_a_file_of_another_shape_is_an_error(tmp_path: Path) -> None:
         image[0:2, 0:2]
 
 
-@pytest.mark.filterwarnings("ignore:File may have been truncated")  # astropy says so before it fails
 def test_a_file_cut_short_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
     fits.writeto(path, np.ones((100, 100), np.float32))
@@ -67,3 +66,22 @@ def test_a_file_cut_short_is_an_error(tmp_path: Path) -> None:
     image = FitsImage(str(path), 0, (100, 100), np.dtype("f4"))
     with pytest.raises(InputError, match=r"a\.fits\[0\]: cannot be read"):
         image[90:100, 0:100]
+
+
+def test_pixels_behind_tables_and_long_headers_are_found(tmp_path: Path) -> None:
+    header = fits.Header([(f"KEY{i}", i) for i in range(200)])
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column("S", "PJ()", array=np.array([[1, 2], [3]], dtype=object))]
+    )
+    parts = [fits.PrimaryHDU(np.ones(7), header), table, fits.ImageHDU(IMAGE, header, name="WHT")]
+    fits.HDUList(parts).writeto(tmp_path / "a.fits")
+    image = FitsImage.find(tmp_path / "a.fits", "WHT")
+    assert image.hdu == 2
+    np.testing.assert_array_equal(image[2:5, 1:9], IMAGE[2:5, 1:9])
+
+
+@pytest.mark.parametrize("content", [b"", b"no FITS file" * 500, b"END".ljust(2880)])
+def test_what_is_no_fits_file_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.fits").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.fits\[1\]: cannot be read"):
+        FitsImage(str(tmp_path / "a.fits"), 1, (6, 10), np.dtype("f4"))[0:2, 0:2]
