@@ -136,7 +136,7 @@ def combine_imsets(
     """
     bad_bits = parameters.bad_bits & ~kernels.BAD if calibration else parameters.bad_bits
     reject_bits = kernels.HIT | kernels.SPILL | (0 if calibration else kernels.BAD)
-    sky = _skies(sci, dq, parameters)
+    sky = skies(sci, dq, parameters)
     total = np.add.accumulate(times)[-1]
     exposed = np.flatnonzero(times)
     if len(exposed) == 1:
@@ -194,11 +194,11 @@ def _sky_sum(sky: F32) -> np.float32:
     return max(np.float32(0), np.add.accumulate(sky)[-1])
 
 
-def _skies(sci: F32, dq: I16, parameters: RejectionParameters) -> F32:
+def skies(sci: F32, dq: I16, parameters: RejectionParameters) -> F32:
     """The sky of every image: 0, or the mode of its histogram, whose range comes from the first image."""
-    skies = np.zeros(len(sci), dtype=np.float32)
+    modes = np.zeros(len(sci), dtype=np.float32)
     if parameters.sky == "none":
-        return skies
+        return modes
     found = np.zeros(3)
     kernels.sky_range(found, sci[0], dq[0], np.int16(parameters.bad_bits))
     low = max(int(found[0]), -15000)
@@ -212,8 +212,8 @@ def _skies(sci: F32, dq: I16, parameters: RejectionParameters) -> F32:
     for n in range(len(sci)):
         counts = np.zeros(bins, dtype=np.int64)
         kernels.histogram(counts, sci[n], dq[n], np.float32(low), width)
-        skies[n] = np.float32(low) + _mode(counts) * width
-    return skies
+        modes[n] = np.float32(low) + _mode(counts) * width
+    return modes
 
 
 def _mode(counts: npt.NDArray[np.int64]) -> np.float32:

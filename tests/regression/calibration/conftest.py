@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import functools
 import gzip
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -184,7 +185,9 @@ def _against_digest(product: str, n: int, hdus: fits.HDUList, digest: Any) -> It
     if bits != digest[f"{product}.DQ{n}.bitcount"].tolist():
         yield f"DQ{n} bit counts {bits}"
     for kind, found in (("full", dq), ("rows", dq[rows])):
-        if f"{product}.DQ{n}.{kind}" in digest and not np.array_equal(found, digest[f"{product}.DQ{n}.{kind}"]):
+        if f"{product}.DQ{n}.{kind}" in digest and not np.array_equal(
+            found, digest[f"{product}.DQ{n}.{kind}"]
+        ):
             yield f"DQ{n} differs"
 
 
@@ -197,7 +200,7 @@ def _sum_limit(product: str, name: str, wide: np.ndarray, axis: int) -> np.ndarr
 
 
 def _against(product: str, key: str, found: np.ndarray, wanted: np.ndarray) -> Iterator[str]:
-    """Every bit must agree; after the CTE correction, which adds float64 sums, the tolerance of its fast form."""
+    """Every bit must agree; after the CTE correction, the tolerance of its fast form."""
     if not _after_cte(product):
         if not np.array_equal(found.view(np.int32), wanted.view(np.int32)):
             worst = np.abs(found - wanted).max()
@@ -220,3 +223,16 @@ def expand(hdu: Any) -> np.ndarray:
     if hdu.header["NAXIS"] == 0:
         return np.full((hdu.header["NPIX2"], hdu.header["NPIX1"]), hdu.header["PIXVALUE"], dtype)
     return np.ascontiguousarray(hdu.data.astype(dtype))
+
+
+@pytest.fixture(scope="session")
+def naive() -> Any:
+    """The specification read literally: see naive_ccd.py."""
+    specification = importlib.util.spec_from_file_location(
+        "naive_ccd", Path(__file__).with_name("naive_ccd.py")
+    )
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
