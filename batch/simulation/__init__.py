@@ -1,4 +1,5 @@
-"""Simulated visits with known truth: raw exposures, reference files and a CRDS cache for `demo` and the tests.
+"""Simulated visits with known truth, for `demo` and the tests.
 
-`visit.simulate` makes one; everything that decides its bytes is in `visit.VisitSettings`.
+`visit.simulate` writes raw exposures, their reference files, a CRDS cache and the truth; everything that decides
+the bytes is in `visit.VisitSettings`.
 """

@@ -38,14 +38,20 @@ class Stars:
     """electrons / s, on pixels of 0.05 arcsec: what drizzled images give."""
 
 
-def populate(settings: VisitSettings, geometries: list[Geometry]) -> Stars:
-    """Draw the stars that any exposure of the visit can see, and a margin around."""
+def populate(settings: VisitSettings, geometry: Geometry) -> Stars:
+    """Draw the stars that any exposure of the visit can see, and a margin around.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Of the first exposure; the margin covers the dithers of the others.
+    """
     rng = stream(settings.seed, "stars")
-    ra0, dec0, (west, east), (south, north) = _footprint(geometries, margin=10.0)
+    ra0, dec0, (west, east), (south, north) = _footprint(geometry, margin=10.0)
     area = (east - west) * (north - south)
     count = rng.poisson(settings.stars * area / _FIELD / _MEAN_DENSITY)
     xi, eta = rng.uniform(west, east, count), rng.uniform(south, north, count)
-    magnitude = _draw_magnitudes(rng, count)
+    magnitude = draw_magnitudes(rng, count)
     dec = dec0 + eta / 3600
     ra = ra0 + xi / 3600 / np.cos(np.radians(dec))
     kept = rng.random(count) < _density(ra, dec, ra0, dec0)
@@ -56,14 +62,13 @@ def populate(settings: VisitSettings, geometries: list[Geometry]) -> Stars:
 
 
 def _footprint(
-    geometries: list[Geometry], margin: float
+    geometry: Geometry, margin: float
 ) -> tuple[float, float, tuple[float, float], tuple[float, float]]:
     """A centre (deg) and the arcsec to west, east, south and north of it that cover all chips."""
     sky = []
-    for geometry in geometries:
-        for wcs, chip in zip(geometry.wcs, geometry.frame.chips, strict=True):
-            x, y = np.array([0, chip.width, chip.width, 0]), np.array([0, 0, chip.height, chip.height])
-            sky.append(np.stack(wcs.all_pix2world(x, y, 0)))
+    for wcs, chip in zip(geometry.wcs, geometry.frame.chips, strict=True):
+        x, y = np.array([0, chip.width, chip.width, 0]), np.array([0, 0, chip.height, chip.height])
+        sky.append(np.stack(wcs.all_pix2world(x, y, 0)))
     ra, dec = np.concatenate(sky, axis=1)
     ra0, dec0 = float(ra.mean()), float(dec.mean())
     xi, eta = (ra - ra0) * np.cos(np.radians(dec)) * 3600, (dec - dec0) * 3600
@@ -81,7 +86,8 @@ def _density(
     return np.minimum(_MEAN_DENSITY * middle / there, 1.0)
 
 
-def _draw_magnitudes(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+def draw_magnitudes(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Draw `count` magnitudes from the luminosity function."""
     steps = np.diff(_MAGNITUDES) * (_NUMBERS[1:] + _NUMBERS[:-1]) / 2
     cumulative = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
     return np.asarray(np.interp(rng.random(count), cumulative, _MAGNITUDES), np.float64)

@@ -124,7 +124,7 @@ def _write(visit: Visit, plan: Sequence[headers.Observation]) -> None:
     traps = Traps.load(files["PCTETAB"]) if settings.cte else None
     camera = exposure.Camera(settings, readout, silicon, traps, template, visit.association, names)
     mappings = [geometry.true_geometry(template, settings, readout, o, files) for o in plan]
-    stars = scene.populate(settings, mappings)
+    stars = scene.populate(settings, mappings[0])
     seen = []
     for number, (raw, observation, mapping) in enumerate(zip(visit.exposures, plan, mappings, strict=True)):
         where, hits = exposure.expose(raw, camera, number, observation, mapping, stars)

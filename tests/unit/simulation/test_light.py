@@ -10,7 +10,7 @@ from scipy.ndimage import label
 from batch.simulation import cosmicrays, psf
 from batch.simulation.detector import OVERFULL, bleed
 from batch.simulation.randomness import stream
-from batch.simulation.scene import _draw_magnitudes
+from batch.simulation.scene import draw_magnitudes
 
 
 def star(x: float, y: float, electrons: float = 1e5, size: int = 121) -> np.ndarray:
@@ -114,7 +114,7 @@ def test_no_cosmic_rays_when_switched_off() -> None:
 
 
 def test_faint_stars_outnumber_bright_ones() -> None:
-    magnitudes = _draw_magnitudes(stream(6, "stars"), 20_000)
+    magnitudes = draw_magnitudes(stream(6, "stars"), 20_000)
     assert magnitudes.min() >= 13
     assert magnitudes.max() <= 26
     counts, _ = np.histogram(magnitudes, [13, 17, 19, 21, 23, 25])
