@@ -9,7 +9,7 @@ import logging
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -218,7 +218,7 @@ def _settings(
 ) -> Settings:
     """Settings from the file, then ``--set``, then the options of their own."""
     settings = config.load(file, changes or [])
-    own = {
+    own: dict[str, dict[str, Any]] = {
         "fetch": {"source": source},
         "references": {"cache": cache, "missing": missing},
         "associate": {"exclude": exclude or None},
@@ -232,14 +232,18 @@ def _reduce(settings: Settings, work: Path, wanted: list[str], until: str | None
     from batch.runtime.driver import Listeners, reduce
 
     display = Display(console)
-    with display.live():
-        result = reduce(
-            settings,
-            work,
-            wanted,
-            until=until,
-            listeners=Listeners(display.planned, display.connected, display.finished),
-        )
+    try:
+        with display.live():
+            result = reduce(
+                settings,
+                work,
+                wanted,
+                until=until,
+                listeners=Listeners(display.planned, display.connected, display.finished),
+            )
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
     _summary(result, work)
     return DONE if result.complete else WITH_FAILURES
 
@@ -300,9 +304,6 @@ def main() -> None:
     except BatchError as error:
         print(f"acs-batch: {error.message}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

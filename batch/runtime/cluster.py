@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -54,6 +55,8 @@ def connect(settings: ClusterSettings, tasks: Iterable[Task], work: Path) -> Ite
     """
     from distributed import Client, LocalCluster
 
+    # importing distributed sets its loggers to INFO; what it says of its own life helps nobody here
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     tasks = list(tasks)
     if settings.scheduler is None:
         workers, memory = local_size(settings, max((t.needs.memory for t in tasks), default=1))

@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: imports go one way, modules stay small, nothing heavy at the top."""
+"""The house rules that a machine can hold: imports go one way, modules stay small, tops stay light."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MODULES = sorted(BATCH.rglob("*.py"))
 # each layer may import those to the right of it, and its own
 LAYERS = (
     ("cli",),
-    ("reporting", "runtime"),
+    ("runtime",),
     ("stages",),
-    ("calibration", "drizzling", "alignment", "simulation", "isolation", "storage"),
+    ("calibration", "drizzling", "alignment", "simulation", "isolation", "storage", "reporting"),
     ("config", "log"),
     ("model",),
     ("errors",),
@@ -89,8 +89,10 @@ def test_imports_go_one_way(path: Path) -> None:
         assert (here, there) not in STRANGERS, f"{here} imports {name}"
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if own(p) in LIGHT], ids=lambda p: str(p.relative_to(BATCH)))
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(BATCH)))
 def test_nothing_heavy_is_imported_at_the_top(path: Path) -> None:
+    if own(path) not in LIGHT:
+        return
     heavy = {n.split(".")[0] for n in imports(path, top_only=True)} & HEAVY
     assert not heavy
 
@@ -125,9 +127,8 @@ def test_the_top_level_holds_what_it_should() -> None:
 
 def test_the_readme_says_what_ci_runs() -> None:
     """CI takes the test command from the README, so that what users are told is what is tested."""
-    commands = [
-        line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 -m venv")
-    ]
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    commands = [line.strip() for line in lines if line.startswith("python3 -m venv")]
     assert len(commands) == 2
     assert commands[0].endswith("acs-batch demo")
     assert "pytest" in commands[1]
