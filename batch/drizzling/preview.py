@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from batch.drizzling.coverage import PixelBox
 from batch.drizzling.lazy import FitsImage
 
 Picture = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def reduce(image: FitsImage, weight: FitsImage, longest: int) -> Reduced:
 def crowded(reduced: Reduced, side: int, shape: tuple[int, int]) -> PixelBox:
     """The most crowded part of a mosaic, to show at full resolution.
 
-    It is the square with the highest median: unresolved stars raise the median, one bright star does not.
+    It is the square with the most peaks, among those that have weight throughout; one saturated star with its
+    trails is bright, but has few.
 
     Parameters
     ----------
@@ -69,14 +72,15 @@ def crowded(reduced: Reduced, side: int, shape: tuple[int, int]) -> PixelBox:
     """
     side = min(side, *shape)
     tile = max(side // reduced.factor, 1)
+    peaks = _peaks(reduced.image)
     candidates = [
         candidate
         for y0 in {0, tile // 2}
         for x0 in {0, tile // 2}
-        for candidate in _tiles(reduced, tile, y0, x0)
+        for candidate in _tiles(peaks, reduced.weight > 0, tile, y0, x0)
     ]
     whole = max(c.covered for c in candidates)
-    best = max((c for c in candidates if c.covered >= 0.98 * whole), key=lambda c: (c.level, -c.y, -c.x))
+    best = max((c for c in candidates if c.covered >= 0.98 * whole), key=lambda c: (c.peaks, -c.y, -c.x))
     y, x = (min(cell * reduced.factor, n - side) for cell, n in zip((best.y, best.x), shape, strict=True))
     return PixelBox(x, x + side, y, y + side)
 
@@ -84,20 +88,37 @@ def crowded(reduced: Reduced, side: int, shape: tuple[int, int]) -> PixelBox:
 class _Tile(NamedTuple):
     y: int
     x: int
-    level: float
-    """Median of its pixels."""
+    peaks: int
     covered: float
-    """Fraction of them that have weight."""
+    """Fraction of its pixels that have weight."""
 
 
-def _tiles(reduced: Reduced, tile: int, y0: int, x0: int) -> Iterator[_Tile]:
+def _tiles(peaks: Mask, covered: Mask, tile: int, y0: int, x0: int) -> Iterator[_Tile]:
     """The squares of a grid that begins at row y0 and column x0, pixels of the reduced picture."""
-    for y in range(y0, reduced.image.shape[0] - tile + 1, tile):
-        for x in range(x0, reduced.image.shape[1] - tile + 1, tile):
+    for y in range(y0, peaks.shape[0] - tile + 1, tile):
+        for x in range(x0, peaks.shape[1] - tile + 1, tile):
             cut = slice(y, y + tile), slice(x, x + tile)
-            used = reduced.weight[cut] > 0
-            level = float(np.median(reduced.image[cut][used])) if used.any() else -np.inf
-            yield _Tile(y, x, level, float(used.mean()))
+            yield _Tile(y, x, int(np.count_nonzero(peaks[cut])), float(covered[cut].mean()))
+
+
+def _peaks(image: Picture) -> Mask:
+    """Stars: pixels five times the noise above the sky, and well above all that lie two pixels away.
+
+    Along the trail of a saturated star there is always a pixel two steps away that is as bright.
+    """
+    known = np.isfinite(image)
+    if not known.any():
+        return known
+    sky = float(np.median(image[known]))
+    # the darker half of the pixels tells the noise even where stars crowd
+    noise = 1.4826 * float(np.median(sky - image[known & (image <= sky)]))
+    filled = np.where(known, image, -np.inf)
+    ring = np.ones((5, 5), dtype=bool)
+    ring[1:4, 1:4] = False
+    highest = filled == ndimage.maximum_filter(filled, size=3)
+    alone = filled - sky > 1.3 * (ndimage.maximum_filter(filled, footprint=ring) - sky)
+    peaks: Mask = highest & alone & (filled > sky + 5 * noise)
+    return peaks
 
 
 def _squares(values: NDArray[np.generic], factor: int) -> NDArray[np.float64]:

@@ -122,7 +122,7 @@ class Stretch:
         noise = 1.4826 * float(np.median(middle - values[values <= middle]))
         low = float(middle) - 2 * noise
         span = float(high) - low
-        return cls(low, low + (span if span > 0 else 1.0), max(1.5 * noise, span / 300, 1e-12))
+        return cls(low, low + (span if span > 0 else 1.0), max(1.5 * noise, span / 1000, 1e-12))
 
     def apply(self, image: NDArray[np.floating[Any]]) -> Rgb:
         """Grey values, shape (rows, columns, 3); pixels that are not finite become slate."""
