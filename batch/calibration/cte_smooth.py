@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batch.calibration.compile import inner, kernel
 
 _MOST_ITERATIONS = 100
-_COLUMNS_PER_TURN = 64  # partial sums are added in this grouping, whatever the number of threads
+_COLUMNS_PER_TURN = 64
 
 Image = NDArray[np.float32]
 Share = Callable[[Callable[[int, int], Any], int, int], list[Any]]
@@ -45,17 +45,18 @@ def smooth(
     if noise < 0.1:
         return current
     following = np.empty_like(current)
+    squares = np.zeros(len(current))  # by column: the order of the sum depends on neither turns nor threads
+    counts = np.zeros(len(current), np.int64)
     for _ in range(_MOST_ITERATIONS):
 
-        def work(first: int, stop: int, now: Image = current, then: Image = following) -> tuple[float, int]:
-            result: tuple[float, int] = smooth_step(observed, now, then, first, stop, noise)
-            return result
+        def work(first: int, stop: int, now: Image = current, then: Image = following) -> None:
+            smooth_step(observed, now, then, squares, counts, first, stop, noise)
 
-        sums = share(work, len(observed), _COLUMNS_PER_TURN)
+        share(work, len(observed), _COLUMNS_PER_TURN)
         current, following = following, current
-        count = sum(n for _, n in sums)
+        count = int(counts.sum())
         # no pixel above the mask: the test is undefined, and 100 iterations change nothing
-        rms = math.sqrt(sum(s for s, _ in sums) / count) if count else math.nan
+        rms = math.sqrt(squares.sum() / count) if count else math.nan
         if noise - rms < 0.00001:
             break
     return current
@@ -67,18 +68,32 @@ def _difference(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.
         out[r] = np.float64(a[r]) - np.float64(b[r])
 
 
-@kernel("Tuple((float64, int64))(float32[:, ::1], float32[:, ::1], float32[:, ::1], int64, int64, float64)")
+@kernel(
+    "void(float32[:, ::1], float32[:, ::1], float32[:, ::1], float64[::1], int64[::1], int64, int64, float64)"
+)
 def smooth_step(
-    observed: Image, current: Image, following: Image, first: int, stop: int, noise: float
-) -> tuple[float, int]:
+    observed: Image,
+    current: Image,
+    following: Image,
+    squares: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    first: int,
+    stop: int,
+    noise: float,
+) -> None:
     """One iteration for the columns first..stop-1 (section 5, a to c).
 
     The terms of both neighbours along a column are odd functions of one difference, so they are taken once
     an edge; the terms of the pixel and of its 3 x 3 block share a denominator.
 
-    Returns
-    -------
-    sum of squares of the noise (e-2) and number of pixels that it is over
+    Parameters
+    ----------
+    observed, current, following : ndarray of float32, shape (n_columns, n_rows)
+        The image, the result so far, the next one (e-).
+    squares, counts : ndarray, shape (n_columns,)
+        Receive by column the sum of squares of the noise (e-2) and how many pixels it is over.
+    noise : float
+        Read noise, e-.
     """
     n_columns, n = observed.shape
     bound = 0.33 * noise
@@ -90,8 +105,6 @@ def smooth_step(
     right = np.zeros(n)
     block = np.zeros(n + 2)
     edge = np.zeros(n + 1)
-    total = 0.0
-    count = 0
     if first > 0:
         _difference(observed[first - 1], current[first - 1], left)
     _difference(observed[first], current[first], here)
@@ -121,10 +134,13 @@ def smooth_step(
             p9 = min(max(e9, -bound), bound) * q9
             adjust = np.float32(0.25 * ((p0 * d9 + p9 * d0) / (d0 * d9) + (edge[r + 1] - edge[r])))
             result[r] = np.float32(np.float64(s[r]) + 0.75 * np.float64(adjust))
+        total = 0.0
+        count = 0
         for r in range(n):
             if abs(o[r]) > np.float32(0.1) or abs(result[r]) > np.float32(0.1):
                 nu = np.float64(o[r] - result[r])
                 total += nu * nu
                 count += 1
+        squares[c] = total
+        counts[c] = count
         left, here, right = here, right, left
-    return total, count

@@ -156,7 +156,7 @@ def _read(path: Path, hdus: fits.HDUList, parallel_only: bool) -> CteTable:
         parallel, serial = _read_set(path, hdus, 1, header), {}
     else:
         parallel = _read_set(path, hdus, 1, None)
-        serial = {amp: _read_set(path, hdus, 5 + 4 * i, None) for i, amp in enumerate(SERIAL_AMPS)}
+        serial = {amp: _read_set(path, hdus, k, None) for k, amp in enumerate(SERIAL_AMPS, 2)}
     return CteTable(
         path=path,
         name=name,
@@ -171,11 +171,16 @@ def _read(path: Path, hdus: fits.HDUList, parallel_only: bool) -> CteTable:
     )
 
 
-def _read_set(path: Path, hdus: fits.HDUList, first: int, keywords: fits.Header | None) -> TrapSet:
-    """Read the four extensions of a set; `keywords`: where its parameters stand, if not in its QPROF."""
-    if len(hdus) < first + 4:
-        raise InputError.about(path, f"has {len(hdus) - 1} extensions, not {first + 3}", _AGAIN)
-    qprof, sclbycol, rprof, cprof = (f"{path}[{first + i}]" for i in range(4))
+def _read_set(path: Path, hdus: fits.HDUList, version: int, keywords: fits.Header | None) -> TrapSet:
+    """Read the extensions of a set; `keywords`: where its parameters stand, if not in its QPROF.
+
+    Tables are found by their number, images by EXTNAME and EXTVER, as calacs does.
+    """
+    first = 4 * version - 3
+    if len(hdus) < first + 2:
+        what = f"has {len(hdus) - 1} extensions, not {first + 3}"
+        raise InputError.about(path, what, _AGAIN)
+    qprof, sclbycol = (f"{path}[{name},{version}]" for name in ("QPROF", "SCLBYCOL"))
     header = hdus[first].header if keywords is None else keywords
     date0, date1, trail, iterations, shifts = (
         _number(header, key, qprof) for key in ("CTEDATE0", "CTEDATE1", "PCTETLEN", "PCTENFOR", "PCTENPAR")
@@ -199,8 +204,8 @@ def _read_set(path: Path, hdus: fits.HDUList, first: int, keywords: fits.Header 
         shifts=int(shifts),
         levels=levels[:n_traps],
         capacities=_column(hdus[first], "DPDE_W", TRAPS, qprof).astype(np.float64)[:n_traps],
-        release=_profile(hdus[first + 2], n_traps, rprof),
-        remaining=_profile(hdus[first + 3], n_traps, cprof),
+        release=_profile(path, hdus, "RPROF", version, n_traps),
+        remaining=_profile(path, hdus, "CPROF", version, n_traps),
         densities=_densities(hdus[first + 1], sclbycol),
     )
     check_limits(result, qprof)
@@ -247,8 +252,11 @@ def _column(hdu: Any, name: str, rows: int, where: str) -> NDArray[Any]:
     return values
 
 
-def _profile(hdu: Any, n_traps: int, where: str) -> NDArray[np.float32]:
-    data = getattr(hdu, "data", None)
+def _profile(path: Path, hdus: fits.HDUList, name: str, version: int, n_traps: int) -> NDArray[np.float32]:
+    where = f"{path}[{name},{version}]"
+    if (name, version) not in hdus:
+        raise InputError.about(where, "there is no such extension", _AGAIN)
+    data = hdus[name, version].data
     if not isinstance(data, np.ndarray) or data.shape != (TRAIL, TRAPS):
         raise InputError.about(where, f"is no image of {TRAPS} x {TRAIL} pixels", _AGAIN)
     values = np.ascontiguousarray(data[:, :n_traps].T, dtype=np.float32)
