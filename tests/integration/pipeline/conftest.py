@@ -21,6 +21,7 @@ class Run:
     """``acs-batch run`` on a folder, with its work directory."""
 
     def __init__(self, source: Path, cache: Path, work: Path, *options: str) -> None:
+        self.output = ""
         self.source = source
         self.work = work
         self.argv = [
@@ -84,6 +85,12 @@ class Run:
             if any(str(self.work) in part for part in process.info["cmdline"] or []):
                 found.append(process)
         return found
+
+
+@pytest.fixture(scope="session")
+def run_class() -> type[Run]:
+    """For tests with other inputs."""
+    return Run
 
 
 @pytest.fixture(scope="session")
