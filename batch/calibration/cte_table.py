@@ -124,8 +124,8 @@ def read_table(path: Path | str, *, parallel_only: bool = False) -> CteTable:
         too small or makes no sense; the message names file, HDU and keyword or column.
     """
     path = Path(path)
-    scan(path)  # refuses a truncated file before anything warns about it
     try:
+        scan(path)  # refuses a truncated file before anything warns about it
         with fits.open(path, memmap=False) as hdus:
             return _read(path, hdus, parallel_only)
     except InputError:
