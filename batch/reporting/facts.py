@@ -64,6 +64,11 @@ class References:
     nominal: tuple[str, ...]
     """Tables that nominal figures replaced."""
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Keywords whose files were not there."""
+        return tuple(row.keyword for row in self.rows if row.missing)
+
 
 def stages(records: Iterable[Record]) -> list[StageRow]:
     """One row per stage, in the order of the records."""

@@ -95,6 +95,7 @@ def curve(
     axes.set_xlim(0, 1.05)
     axes.set_ylim(0, 1.12 * max([limit, *(y for _, y in drawn)]))
     axes.set_xticks([i / 10 for i in range(11)])
+    axes.locator_params(axis="y", nbins=6)
     axes.tick_params(colors=ink, length=3)
     axes.grid(axis="y", color=faint, alpha=0.25, lw=0.6)
     for side, spine in axes.spines.items():

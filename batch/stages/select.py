@@ -127,7 +127,9 @@ def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
         cards(choice, settings),
         history(choice, settings),
     )
-    notes = () if choice.passed else (f"{choice.why}: {'; '.join(choice.chosen.reasons)}",)
+    notes = [] if choice.passed else [f"{choice.why}: {'; '.join(choice.chosen.reasons)}"]
+    if len(inputs.association.exposures) == 1:
+        notes.append("one exposure: without dithers a small pixfrac cannot gain resolution")
     results = {
         "pixfrac": choice.pixfrac,
         "passed": choice.passed,
@@ -138,7 +140,7 @@ def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
         },
         "verdicts": [{**asdict(v), "passes": v.passes} for v in choice.verdicts],
     }
-    return Outcome((image_product(area, name, "chosen"),), results, notes)
+    return Outcome((image_product(area, name, "chosen"),), results, tuple(notes))
 
 
 def cards(choice: Choice, settings: SelectSettings) -> list[tuple[str, Any, str]]:

@@ -189,6 +189,7 @@ def test_missing_references_are_loud(published: Any, maps: Maps) -> None:
     words = page_of(published).words
     assert "Calibrated with less than the full set of reference files" in words
     assert "Steps left out: BIASCORR" in words
+    assert "Missing: BIASFILE" in words
     assert "BIASFILE bias_a.fits missing" in words
 
 
@@ -202,6 +203,7 @@ def test_a_single_exposure(alone: Any, maps: Maps) -> None:
     assert "not aligned: one exposure has nothing to be aligned to" in words
     assert "1 exposure, 339.0 s" in words
     assert "not in the mosaic" not in words
+    assert "select : one exposure: without dithers" in words
 
 
 def test_nothing_but_skipped_stages(published: Any) -> None:
