@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,7 @@ def find_sources(
         Possibly fewer than `at_least`, even none.
     """
     from photutils.detection import DAOStarFinder
+    from photutils.utils.exceptions import NoDetectionsWarning
     from scipy.ndimage import binary_dilation
 
     good = (dq == 0) & np.isfinite(sci)
@@ -81,7 +83,11 @@ def find_sources(
     bad = binary_dilation(bad, np.ones((3, 3), bool))
     factor, found = FIRST, _none(FIRST * noise)
     while len(found) < at_least and factor >= LAST:
-        table = DAOStarFinder(threshold=factor * noise, fwhm=FWHM.get(detector, 2.0))(flat)
+        finder = DAOStarFinder(threshold=factor * noise, fwhm=FWHM.get(detector, 2.0))
+        with warnings.catch_warnings():
+            # that nothing was found is an answer, and taken care of
+            warnings.simplefilter("ignore", NoDetectionsWarning)
+            table = finder(flat)
         found = _none(factor * noise) if table is None else _select(table, bad, factor * noise)
         factor /= 2
     return found.brightest(at_most)

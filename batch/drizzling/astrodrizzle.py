@@ -26,11 +26,12 @@ def combine_type(count: int) -> dict[str, Any]:
     """How the comparison image is made of `count` exposures (DrizzlePac documentation, createMedian).
 
     ``minmed`` falls back to the minimum where the median may still hold a cosmic ray, and is good for two to
-    six exposures; with more its minimum is biased low, and the median without the highest values is safe.
+    six exposures; with more its minimum is biased low, and the median without the highest values is safe, of
+    an odd number, since that of an even one is a mean of two.
     """
     if count <= 6:
         return {"combine_type": "minmed", "combine_nhigh": 0}
-    return {"combine_type": "median", "combine_nhigh": 2 - count % 2}
+    return {"combine_type": "median", "combine_nhigh": 1 + count % 2}
 
 
 def full(

@@ -19,7 +19,8 @@ class LastWords(logging.Handler):
     """The last things that a library printed or logged; everything still goes where it went before."""
 
     def __init__(self, stream: TextIO, keep: int = 40) -> None:
-        super().__init__(logging.INFO)
+        # no level of its own: AstroDrizzle takes the first handler that has one for its own log
+        super().__init__()
         self._stream = stream
         self._lines: deque[str] = deque(maxlen=keep)
         self._complaints: deque[str] = deque(maxlen=5)
@@ -42,6 +43,8 @@ class LastWords(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take what the library logs."""
+        if record.name == "py.warnings" or record.levelno < logging.INFO:
+            return
         lines = [line.strip(" *|") for line in record.getMessage().splitlines() if _says_something(line)]
         if record.levelno >= logging.WARNING:
             self._complaints.extend(lines)

@@ -71,13 +71,15 @@ def run(inputs: Inputs, area: Path, settings: AlignSettings) -> Outcome:
 
     detector = exposures[0].detector
     sources = [_sources(path, detector, settings) for path in paths]
+    for exposure, chips in zip(exposures, sources, strict=True):
+        _enough(exposure.rootname, chips, settings)
     first, reason = _reference(exposures, [sum(map(len, chips)) for chips in sources])
-    chips = [_wcs(path) for path in paths]
+    grids = [_wcs(path) for path in paths]
     margin = settings.search_radius / PIXEL[detector]
-    matrix = overlap_matrix(chips, margin)
+    matrix = overlap_matrix(grids, margin)
     catalog: list[tuple[float, float]] = []
     if settings.catalog is not None:
-        catalog = read_catalog(settings.catalog, chips, margin, CATALOG_ROWS)
+        catalog = read_catalog(settings.catalog, grids, margin, CATALOG_ROWS)
         reason = f"{len(catalog)} stars of catalogue {settings.catalog.name}"
     order = _order(exposures, matrix, first, absolute=bool(catalog))
     found = align(
@@ -182,6 +184,18 @@ def _describe(fit: Fit, sources: Sequence[Sources], is_reference: bool) -> dict[
         "sources": sum(map(len, sources)),
         "threshold": [round(s.threshold, 3) for s in sources],
     }
+
+
+def _enough(root: str, chips: Sequence[Sources], settings: AlignSettings) -> None:
+    """Refuse an exposure that cannot be aligned whatever the others show."""
+    found = sum(map(len, chips))
+    if found < settings.min_matches:
+        raise InputError.about(
+            root,
+            f"not aligned: {found} stars found, {settings.min_matches} matches are needed",
+            "exclude the exposure (associate.exclude), or lower align.min_matches (3 suffice for "
+            "align.geometry = 'shift')",
+        )
 
 
 def _gate(results: dict[str, Any], settings: AlignSettings) -> None:
