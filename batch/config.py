@@ -242,8 +242,8 @@ def override(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> Set
     return _validated(content, "")
 
 
-# where things lie on this machine changes no digit of a product
-_LOCATIONS = {"fetch": {"source"}, "references": {"cache"}}
+# where things lie, and how much is in memory at a time, changes no digit of a product
+_WITHOUT_EFFECT = {"fetch": {"source"}, "references": {"cache"}, "statistics": {"chunk"}}
 
 
 def section(stage: str, values: Mapping[str, Any]) -> BaseModel:
@@ -256,7 +256,7 @@ def section(stage: str, values: Mapping[str, Any]) -> BaseModel:
 def identity(settings: Settings) -> dict[str, dict[str, Any]]:
     """What of the settings shapes products, as JSON values by section: the basis of fingerprints."""
     return {
-        name: values.model_dump(mode="json", exclude=_LOCATIONS.get(name))
+        name: values.model_dump(mode="json", exclude=_WITHOUT_EFFECT.get(name))
         for name, values in settings
         if name != "cluster"
     }

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from batch.model.plan import Plan, Task
+from batch.model.plan import Plan, Task, pixfrac_name
 from batch.model.record import Record, Status
 
 _STYLE = {Status.DONE: "green", Status.SKIPPED: "cyan", Status.FAILED: "red", Status.BLOCKED: "yellow"}
@@ -121,7 +121,7 @@ def sweep_table(association: str, select: Record) -> Table:
         mark = "chosen" if row["pixfrac"] == chosen else ""
         verdict = "; ".join(filter(None, [mark, *row["reasons"]])) or "passes"
         table.add_row(
-            f"{row['pixfrac']:g}",
+            pixfrac_name(row["pixfrac"])[2:],
             _number(row["rms_over_median"], ".3f"),
             _number(row["empty_fraction"], ".2e"),
             escape(verdict),

@@ -54,7 +54,7 @@ class Listeners:
 
 def reduce(
     settings: Settings,
-    work: Path,
+    work: Path | str,
     wanted: Sequence[str] = (),
     *,
     until: str | None = None,
@@ -66,7 +66,7 @@ def reduce(
     ----------
     settings : Settings
         With `fetch.source`; see `batch.config.load`.
-    work : Path
+    work : Path or str
         The work directory; made if it is not there.
     wanted : sequence of str
         Associations or exposures; empty takes everything in the folder.
@@ -89,7 +89,7 @@ def reduce(
     from batch.runtime.graph import Runner
 
     listeners = listeners or Listeners()
-    directory = WorkDirectory(work.absolute())
+    directory = WorkDirectory(Path(work).absolute())
     with directory.writer(), _termination_as_interrupt():
         plan = make_plan(settings, directory.root, wanted, until=until)
         with storage_errors(directory.root):

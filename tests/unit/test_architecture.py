@@ -42,7 +42,7 @@ HEAVY = {
     "xarray",
 }
 # read by every command before anything is done, or in every task
-LIGHT = {"cli", "config", "errors", "log", "model", "stages", "isolation"}
+LIGHT = {"__init__", "cli", "config", "errors", "log", "model", "stages", "isolation"}
 
 
 def layer(module: str) -> str:
@@ -75,8 +75,8 @@ def own(path: Path) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(BATCH)))
 def test_imports_go_one_way(path: Path) -> None:
     here = own(path)
-    if here not in ORDER:
-        assert here in ("__init__",)
+    if here == "__init__":
+        # the package itself hands on what is asked for, on first use
         return
     for name in imports(path):
         if not name.startswith("batch."):
@@ -109,7 +109,7 @@ def test_half_of_the_modules_are_at_most_150_lines() -> None:
 
 def test_the_command_line_starts_without_the_libraries() -> None:
     """`acs-batch --help` answers at once."""
-    code = f"import batch.cli, sys; print(sorted(set(sys.modules) & {HEAVY!r}))"
+    code = f"import batch, batch.cli, sys; print(sorted(set(sys.modules) & {HEAVY!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
