@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numba
@@ -30,21 +31,24 @@ _WAIT = 120.0  # s; far above the few seconds that a module of kernels takes to 
 _one_at_a_time = threading.RLock()  # numba.config.CACHE_DIR belongs to the whole process
 
 
-def kernel(signature: str) -> Callable[[F], F]:
+def kernel(signature: str, *, uses: tuple[ModuleType, ...] = ()) -> Callable[[F], F]:
     """Compile a function ahead of its first call, or load what was compiled before.
 
-    A kernel releases the GIL, follows IEEE division (no ``ZeroDivisionError``), and must find everything
-    it calls (functions marked `inner`, constants) in its own module: the cache knows no other file.
+    A kernel releases the GIL and follows IEEE division (no ``ZeroDivisionError``).
 
     Parameters
     ----------
     signature : str
         Numba types of result and arguments, ``"void(float32[:, ::1], float64)"``. Other arguments are
         refused by a ``TypeError``; nothing is compiled in a task.
+    uses : tuple of modules
+        Where else than in its own module the `inner` functions and constants stand that it needs: only
+        changes of these files make the compiled code obsolete.
     """
 
     def decorate(function: F) -> F:
-        with _one_at_a_time, _cache_for(function) as cached:
+        sources = [Path(function.__code__.co_filename), *(Path(str(m.__file__)) for m in uses)]
+        with _one_at_a_time, _cache_for(sources) as cached:
             compiled: F = numba.njit(signature, nogil=True, error_model="numpy", cache=cached)(function)
         return compiled
 
@@ -52,12 +56,12 @@ def kernel(signature: str) -> Callable[[F], F]:
 
 
 def inner(function: F) -> F:
-    """Mark a function that only kernels of the same module call: it is compiled as a part of those."""
+    """Mark a function that only kernels call: it is compiled as a part of those."""
     compiled: F = numba.njit(nogil=True, error_model="numpy")(function)
     return compiled
 
 
-def cache_folder(source: Path) -> Path:
+def cache_folder(source: Path, *others: Path) -> Path:
     """Where the compiled kernels of a module lie.
 
     Below ``NUMBA_CACHE_DIR`` where that is set, else in the ``__pycache__`` beside the module, else
@@ -65,12 +69,13 @@ def cache_folder(source: Path) -> Path:
 
     Parameters
     ----------
-    source : Path
-        The module's source file.
+    source, *others : Path
+        The module's source file, and those of the modules it uses.
     """
     processor = cpu_target.target_context.codegen().magic_tuple()
     made_for = f"{sys.implementation.cache_tag} {numba.__version__} {processor}"
-    digest = hashlib.sha256(made_for.encode() + source.read_bytes()).hexdigest()
+    texts = b"".join(path.read_bytes() for path in (source, *others))
+    digest = hashlib.sha256(made_for.encode() + texts).hexdigest()
     name = f"{source.stem}.{sys.implementation.cache_tag}.{digest[:16]}"
     if numba.config.CACHE_DIR:
         return Path(numba.config.CACHE_DIR) / name
@@ -81,9 +86,9 @@ def cache_folder(source: Path) -> Path:
 
 
 @contextmanager
-def _cache_for(function: Callable[..., Any]) -> Iterator[bool]:
-    """Point Numba to the function's cache folder; False: there is none that can be used."""
-    folder = cache_folder(Path(function.__code__.co_filename))
+def _cache_for(sources: list[Path]) -> Iterator[bool]:
+    """Point Numba to the cache folder of a module; False: there is none that can be used."""
+    folder = cache_folder(*sources)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")

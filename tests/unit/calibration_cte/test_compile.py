@@ -47,7 +47,13 @@ def write(folder: Path, factor: float = 2.0) -> Path:
 
 
 def start(path: Path, cache: object) -> subprocess.Popen[str]:
-    env = {"PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(cache), "PATH": "", "HOME": str(path.parent)}
+    env = {
+        "PYTHONPATH": f"{ROOT}:{path.parent}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NUMBA_CACHE_DIR": str(cache),
+        "PATH": "",
+        "HOME": str(path.parent),
+    }
     command = [sys.executable, str(path)]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -78,6 +84,21 @@ def test_a_changed_module_is_compiled_anew(tmp_path: Path) -> None:
     assert (stats, results) == ([[1, 0], [1, 0]], "8.0 inf")
 
 
+def test_a_change_of_a_used_module_is_noticed(tmp_path: Path) -> None:
+    used = tmp_path / "made_used.py"
+    path = tmp_path / "made_kernels.py"
+    path.write_text(
+        "import made_used\nfrom batch.calibration.compile import kernel\n"
+        '@kernel("float64(float64)", uses=(made_used,))\ndef double(x):\n    return made_used.twice(x)\n'
+        "print(double(4.0))\n"
+    )
+    for factor, result in ((2.0, "8.0"), (3.0, "12.0")):
+        used.write_text(
+            f"from batch.calibration.compile import inner\n@inner\ndef twice(x):\n    return {factor} * x\n"
+        )
+        assert finish(start(path, tmp_path / "cache"))[1] == result
+
+
 def test_without_a_place_for_the_cache_kernels_still_work(tmp_path: Path) -> None:
     blocked = tmp_path / "a_file"
     blocked.write_text("")
@@ -97,7 +118,7 @@ def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pyt
         raise PermissionError("read-only")
 
     monkeypatch.setattr(kernels.FileLock, "acquire", refuse)
-    monkeypatch.setattr(kernels, "cache_folder", lambda _: folder)
+    monkeypatch.setattr(kernels, "cache_folder", lambda *_: folder)
     names: dict[str, object] = {"__name__": "made_kernels"}
     exec(compile(path.read_text(), str(path), "exec"), names)  # noqa: S102
     for name in ("total", "ratio"):
