@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from astropy.time import Time
 
+from batch import __version__
 from batch.errors import StorageError
 from batch.simulation import (
     crds_cache,
@@ -84,12 +88,14 @@ class Visit:
 
 
 def simulate(folder: Path, settings: VisitSettings | None = None) -> Visit:
-    """Simulate a visit.
+    """Simulate a visit, unless the folder holds the very same one already.
+
+    Files of a visit that is there are not touched, so that a run on them can go on.
 
     Parameters
     ----------
     folder : Path
-        Gets the folders raw, crds and truth; it is made if need be.
+        Gets the folders raw, crds and truth; it is made if need be. Another visit's files in it are removed.
     settings : VisitSettings, optional
         The same ones give the same files, bit for bit.
 
@@ -104,8 +110,17 @@ def simulate(folder: Path, settings: VisitSettings | None = None) -> Visit:
     program = f"j{settings.program}{_LETTERS[settings.visit // 36]}{_LETTERS[settings.visit % 36]}"
     plan = _observations(settings, program)
     visit = Visit(folder, settings, tuple(o.rootname for o in plan), f"{program}010", crds_cache.CONTEXT)
+    mark = folder / "visit.json"
+    identity = json.dumps({"version": __version__, **dataclasses.asdict(settings)}, sort_keys=True)
     try:
+        if mark.exists() and mark.read_text(encoding="utf-8") == identity:
+            return visit
+        mark.unlink(missing_ok=True)
+        for part in (visit.raw, visit.crds, visit.truth):
+            shutil.rmtree(part, ignore_errors=True)
         _write(visit, plan)
+        # last: a visit without it is not whole
+        mark.write_text(identity, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{folder}: the simulated visit cannot be written: {error}") from error
     return visit

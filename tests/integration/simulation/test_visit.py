@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -222,3 +223,27 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> Non
     blocked.write_text("a file is in the way")
     with pytest.raises(StorageError, match="visit"):
         simulate(blocked)
+
+
+def test_a_visit_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    """Else every run on it would start anew."""
+    settings = VisitSettings(size="512", exposures=1, short_exptime=None, stars=500)
+    visit = simulate(tmp_path, settings)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert simulate(tmp_path, settings) == visit
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("change", ["settings", "interrupted"])
+def test_another_or_a_broken_visit_is_replaced(tmp_path: Path, change: str) -> None:
+    settings = VisitSettings(size="512", exposures=1, short_exptime=None, stars=500)
+    visit = simulate(tmp_path, settings)
+    content = visit.exposures[0].read_bytes()
+    if change == "interrupted":
+        (tmp_path / "visit.json").unlink()
+        visit.exposures[0].write_bytes(content[:1000])
+        simulate(tmp_path, settings)
+        assert visit.exposures[0].read_bytes() == content
+    else:
+        other = simulate(tmp_path, dataclasses.replace(settings, seed=2))
+        assert other.exposures[0].read_bytes() != content
