@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from batch.errors import StorageError
-from batch.simulation.visit import Visit, simulate
+from batch.simulation.visit import Visit, VisitSettings, simulate
 
 REQUIRED = (
     *("ROOTNAME", "INSTRUME", "DETECTOR", "EXPTIME", "EXPSTART", "EXPEND", "SUBARRAY", "CCDAMP"),
@@ -245,5 +244,5 @@ def test_another_or_a_broken_visit_is_replaced(tmp_path: Path, change: str) -> N
         simulate(tmp_path, settings)
         assert visit.exposures[0].read_bytes() == content
     else:
-        other = simulate(tmp_path, dataclasses.replace(settings, seed=2))
+        other = simulate(tmp_path, replace(settings, seed=2))
         assert other.exposures[0].read_bytes() != content
