@@ -26,6 +26,9 @@ class Needs:
     """The task is killed after this many seconds."""
     threads: int = 1
     network: bool = False
+    together: int | None = None
+    """Bytes more for each further task of the same stage and inputs that runs in the same process; None if
+    every task runs alone."""
 
 
 @dataclass(frozen=True)

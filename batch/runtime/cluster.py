@@ -120,10 +120,10 @@ def _look(mark: str) -> tuple[bool, str]:
     return Path(mark).exists(), __version__
 
 
-def largest_memory(client: Client) -> int:
-    """Bytes that the largest worker offers."""
+def capacity(client: Client) -> tuple[int, int]:
+    """Number of workers, and bytes that the largest one offers."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return int(max((w["resources"].get("memory", 0) for w in workers), default=0))
+    return len(workers), int(max((w["resources"].get("memory", 0) for w in workers), default=0))
 
 
 def _check(tasks: Iterable[Task], memory: list[int]) -> None:

@@ -85,7 +85,7 @@ def reduce(
     BatchError
         For what makes the run pointless or impossible, before any task starts.
     """
-    from batch.runtime.cluster import connect, largest_memory
+    from batch.runtime.cluster import capacity, connect
     from batch.runtime.graph import Runner
 
     listeners = listeners or Listeners()
@@ -100,13 +100,15 @@ def reduce(
         if todo:
             with connect(settings.cluster, todo, directory.root) as client:
                 listeners.connected(client.dashboard_link)
+                workers, largest = capacity(client)
                 records = Runner(
                     client,
                     directory,
                     plan,
                     attempts=settings.cluster.attempts,
                     window=settings.cluster.window,
-                    largest=largest_memory(client),
+                    largest=largest,
+                    workers=workers,
                     observe=listeners.finished,
                 ).run()
         else:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
+import math
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batch.model.plan import Plan, Task
+from batch.model.plan import Needs, Plan, Task
 from batch.model.record import Failure, Record, Status
 from batch.runtime.request import Request
 from batch.runtime.worker import execute
@@ -23,6 +24,55 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Observer = Callable[[Task, Record], None]
+
+
+def groups(tasks: Sequence[Task], memory: Mapping[str, int], largest: int, shares: int) -> list[list[Task]]:
+    """Tasks that run in one process each, in the order of the plan.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Of one association.
+    memory : mapping
+        Bytes asked for, by task id, where more than planned.
+    largest : int
+        Memory of the largest worker, bytes.
+    shares : int
+        Workers that an association may spread over: a group is no larger than needed to keep them busy.
+
+    Returns
+    -------
+    list of list of Task
+        Tasks that share a process are of one stage, have the same inputs, and fit the largest worker.
+    """
+    kinds: dict[object, list[Task]] = {}
+    for task in tasks:
+        alone = task.needs.together is None
+        kinds.setdefault(task.id if alone else (task.stage, task.upstream), []).append(task)
+    made = []
+    for kind in kinds.values():
+        size = math.ceil(len(kind) / max(1, shares))
+        start = 0
+        while start < len(kind):
+            count = size
+            while count > 1 and together(kind[start : start + count], memory).memory > largest:
+                count -= 1
+            made.append(kind[start : start + count])
+            start += count
+    position = {task.id: number for number, task in enumerate(tasks)}
+    return sorted(made, key=lambda group: position[group[0].id])
+
+
+def together(tasks: Sequence[Task], memory: Mapping[str, int]) -> Needs:
+    """What tasks need that run in one process."""
+    first = max((t.needs for t in tasks), key=lambda n: n.memory)
+    planned = max(memory.get(t.id, t.needs.memory) for t in tasks)
+    return dataclasses.replace(
+        first,
+        memory=planned + sum(t.needs.together or 0 for t in tasks[1:]),
+        seconds=sum(t.needs.seconds for t in tasks),
+        timeout=sum(t.needs.timeout for t in tasks),
+    )
 
 
 @dataclass
@@ -62,6 +112,8 @@ class Runner:
         Associations in flight at a time.
     largest : int
         Memory of the largest worker, bytes.
+    workers : int
+        Number of workers.
     observe : callable, optional
         Called with each task and its record as it comes to an end.
     stages : str
@@ -77,6 +129,7 @@ class Runner:
         attempts: int,
         window: int,
         largest: int,
+        workers: int = 1,
         observe: Observer | None = None,
         stages: str = "batch.stages",
     ) -> None:
@@ -86,13 +139,14 @@ class Runner:
         self._attempts = attempts
         self._window = window
         self._largest = largest
+        self._workers = workers
         self._observe = observe or (lambda task, record: None)
         self._stages = stages
         self._order = {name: i for i, name in enumerate(dict.fromkeys(t.stage for t in plan.tasks))}
         # a scheduler that serves two runs of the same data must not take one's result for the other's
         self._run = uuid.uuid4().hex[:8]
         self._batches: dict[str, _Batch] = {}
-        self._where: dict[Any, tuple[str, str]] = {}
+        self._where: dict[Any, tuple[str, list[str]]] = {}
 
     def run(self) -> dict[str, Record]:
         """Do what is not done yet.
@@ -140,42 +194,43 @@ class Runner:
         made: dict[str, Any] = dict(batch.records)
         futures = []
         association = self._plan.association(batch.name)
-        for task in batch.tasks.values():
-            if task.id in batch.records:
-                continue
-            needs = dataclasses.replace(task.needs, memory=batch.memory.get(task.id, task.needs.memory))
+        todo = [t for t in batch.tasks.values() if t.id not in batch.records]
+        for group in groups(todo, batch.memory, self._largest, self._workers // len(self._batches)):
+            task, needs = group[0], together(group, batch.memory)
             request = Request(
-                task=dataclasses.replace(task, needs=needs),
+                tasks=tuple(group),
+                needs=needs,
                 association=association,
                 settings=self._plan.settings.get(task.stage, {}),
                 work=str(self._work.root.absolute()),
                 stages=self._stages,
             )
-            key = (task.stage, task.subject, f"{task.fingerprint[:12]}-{self._run}-{batch.attempt}")
             future = self._client.submit(
                 execute,
                 request,
-                *(made[u] for u in task.upstream),
-                key=key,
+                *{id(made[u]): made[u] for u in task.upstream}.values(),
+                key=(task.stage, task.subject, f"{task.fingerprint[:12]}-{self._run}-{batch.attempt}"),
                 resources={"memory": needs.memory},
                 # later stages first: associations finish, and scratch space is given back
                 priority=self._order[task.stage],
                 pure=False,
             )
-            made[task.id] = future
-            self._where[future.key] = (batch.name, task.id)
-            batch.open.add(task.id)
+            made |= dict.fromkeys((t.id for t in group), future)
+            self._where[future.key] = (batch.name, [t.id for t in group])
+            batch.open.update(t.id for t in group)
             futures.append(future)
         return futures
 
     def _take(self, future: Future, value: Any) -> _Batch:
-        name, task_id = self._where.pop(future.key)
+        name, ids = self._where.pop(future.key)
         batch = self._batches[name]
-        task = batch.tasks[task_id]
-        record = value if isinstance(value, Record) else _lost(task, value)
-        batch.records[task_id] = record
-        batch.open.discard(task_id)
-        self._observe(task, record)
+        tasks = [batch.tasks[i] for i in ids]
+        done = {r.id: r for r in value} if future.status == "finished" else {}
+        for task in tasks:
+            record = done.get(task.id) or _lost(task, value)
+            batch.records[task.id] = record
+            batch.open.discard(task.id)
+            self._observe(task, record)
         return batch
 
     def _retry(self, batch: _Batch) -> list[Future]:

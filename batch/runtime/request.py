@@ -7,18 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batch.model.observation import Association, Product
-from batch.model.plan import Task
+from batch.model.plan import Needs, Task
 from batch.model.record import Failure, Record
 
 
 @dataclass(frozen=True)
 class Request:
-    """One task, with everything that its stage needs to know; about 2 kB."""
+    """Tasks for one process, with everything that their stage needs to know; about 2 kB."""
 
-    task: Task
+    tasks: tuple[Task, ...]
+    """One, or several of one stage with the same inputs (`Needs.together`)."""
+    needs: Needs
+    """Of all of them together."""
     association: Association
     settings: Mapping[str, Any]
-    """The section of the task's stage, as JSON values."""
+    """The section of the stage, as JSON values."""
     work: str
     """Absolute path of the work directory."""
     stages: str = "batch.stages"
@@ -26,13 +29,26 @@ class Request:
     upstream: tuple[Record, ...] = ()
     """Filled in by the worker."""
 
+    @property
+    def name(self) -> str:
+        """The id of the task, or of the first of several."""
+        more = f"+{len(self.tasks) - 1}" if len(self.tasks) > 1 else ""
+        return self.tasks[0].id + more
+
 
 @dataclass(frozen=True)
-class Answer:
-    """What the task's process leaves in ``answer.json``: products, or a failure."""
+class Result:
+    """What a task's stage returned."""
 
     products: tuple[Product, ...] = ()
     results: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     skipped: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the process leaves in ``answer.json``: a result for each task, or a failure."""
+
+    results: tuple[Result, ...] = ()
     failure: Failure | None = None

@@ -1,7 +1,8 @@
 """The main program of a task's own process: ``python -P -m batch.runtime.task WORKSPACE``.
 
 Reads ``request.json``, runs the stage with the current folder in ``area/``, writes ``answer.json``.
-Standard output and error are the task's log.
+Standard output and error are the task's log. Several tasks of one stage with the same inputs may share the
+process: the stage's `run_together` does them in one pass.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from batch import log as log_module
 from batch.errors import BatchError, StorageError
 from batch.model.json import encode
 from batch.model.record import Failure
-from batch.runtime.request import Answer, Request
+from batch.runtime.request import Answer, Request, Result
 from batch.storage.workdir import WorkDirectory, read_json, write_json
 
 log = logging.getLogger(__name__)
 
 
 def main(workspace: Path) -> int:
-    """Run one task; the exit status is 0 when it is done, 1 when it failed with an answer."""
+    """Run the tasks; the exit status is 0 when they are done, 1 when they failed with an answer."""
     log_module.set_up()
     request = read_json(Request, workspace / "request.json")
-    log.info("%s begins", request.task.id)
+    log.info("%s begins", request.name)
     answer = run(request, workspace / "area")
     if answer.failure is not None:
         log.error("%s", answer.failure.message)
-    for note in answer.notes:
+    for note in dict.fromkeys(note for result in answer.results for note in result.notes):
         log.warning("%s", note)
     write_json(workspace / "answer.json", answer)
-    log.info("%s ends", request.task.id)
+    log.info("%s ends", request.name)
     return 0 if answer.failure is None else 1
 
 
@@ -44,15 +45,20 @@ def run(request: Request, area: Path) -> Answer:
     from batch.config import section
     from batch.stages.interface import Inputs
 
-    task = request.task
-    inputs = Inputs(task, request.association, request.upstream, WorkDirectory(Path(request.work)).products)
+    products = WorkDirectory(Path(request.work)).products
+    inputs = [Inputs(task, request.association, request.upstream, products) for task in request.tasks]
+    name = request.tasks[0].stage
     try:
-        stage: Any = importlib.import_module(f"{request.stages}.{task.stage}")
-        outcome = stage.run(inputs, area, section(task.stage, request.settings))
-        return Answer(outcome.products, encode(outcome.results), outcome.notes, outcome.skipped)
+        stage: Any = importlib.import_module(f"{request.stages}.{name}")
+        settings = section(name, request.settings)
+        if len(inputs) == 1:
+            outcomes = [stage.run(inputs[0], area, settings)]
+        else:
+            outcomes = stage.run_together(inputs, area, settings)
+        return Answer(tuple(Result(o.products, encode(o.results), o.notes, o.skipped) for o in outcomes))
     except BaseException as error:
         traceback.print_exc()
-        return Answer(failure=_failure(task.id, error))
+        return Answer(failure=_failure(request.name, error))
 
 
 def _failure(task_id: str, error: BaseException) -> Failure:

@@ -1,4 +1,4 @@
-"""Execute one task on a worker: in a process of its own, in a folder of its own, published in one step."""
+"""Execute tasks on a worker: in a process and a folder of their own, each published in one step."""
 
 from __future__ import annotations
 
@@ -11,53 +11,63 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from batch import __version__
 from batch.errors import BatchError, ChildKilledError, LibraryError, StorageError
 from batch.isolation import child
+from batch.model.plan import Task
 from batch.model.record import Failure, Record, Status, Usage
 from batch.runtime.request import Answer, Request
 from batch.storage.ledger import valid_record
 from batch.storage.workdir import LOG, WorkDirectory, read_json, write_json
 
 
-def execute(request: Request, *upstream: Record) -> Record:
-    """Do one task, unless it is done already; never raises for what a task can do wrong.
+def execute(request: Request, *upstream: Record | tuple[Record, ...]) -> tuple[Record, ...]:
+    """Do the tasks of a request, unless they are done already; never raises for what a task can do wrong.
 
     Parameters
     ----------
     request : Request
-        The task.
-    *upstream : Record
-        Records of the tasks that it depends on, in the order of ``Task.upstream``.
+        One task, or several of one stage with the same inputs.
+    *upstream : Record or tuple of Record
+        Records of the tasks that they depend on; tuples are what other calls returned.
 
     Returns
     -------
-    Record
-        DONE or SKIPPED (published), FAILED (kept under ``failures/``) or BLOCKED (nothing was tried).
+    tuple of Record
+        One for each task: DONE or SKIPPED (published), FAILED (kept under ``failures/``) or BLOCKED
+        (nothing was tried).
     """
-    task = request.task
-    broken = [r for r in upstream if not r.status.ok]
+    known = {r.id: r for part in upstream for r in (part if isinstance(part, tuple) else (part,))}
+    needed = tuple(known[u] for u in request.tasks[0].upstream)
+    broken = [r for r in needed if not r.status.ok]
     if broken:
         # the first failure up the line is the one to look at
         origin = broken[0].reason if broken[0].status is Status.BLOCKED else broken[0].id
-        return Record(task.stage, task.subject, task.fingerprint, Status.BLOCKED, reason=origin)
+        return tuple(_record(t, Status.BLOCKED, reason=origin) for t in request.tasks)
     work = WorkDirectory(Path(request.work))
-    published = valid_record(work, task)
-    if published is not None:
-        return published
+    published = {t.id: r for t in request.tasks if (r := valid_record(work, t)) is not None}
+    todo = tuple(t for t in request.tasks if t.id not in published)
+    if todo:
+        made = _do(dataclasses.replace(request, tasks=todo, upstream=needed), work)
+        published |= {r.id: r for r in made}
+    return tuple(published[t.id] for t in request.tasks)
+
+
+def _do(request: Request, work: WorkDirectory) -> tuple[Record, ...]:
     try:
-        with work.workspace(task.id) as workspace:
-            return _attempt(dataclasses.replace(request, upstream=tuple(upstream)), work, workspace)
+        with work.workspace(request.tasks[0].id) as workspace:
+            return _attempt(request, work, workspace)
     except BatchError as error:
         return _failed(request, _failure(error))
     except OSError as error:
         return _failed(request, _failure(StorageError(f"{work.root}: {error}; mend it, then run again")))
 
 
-def _attempt(request: Request, work: WorkDirectory, workspace: Path) -> Record:
-    """Run the task's process and publish what it made, or keep why it failed."""
-    task, needs = request.task, request.task.needs
+def _attempt(request: Request, work: WorkDirectory, workspace: Path) -> tuple[Record, ...]:
+    """Run the tasks' process and publish what it made, or keep why it failed."""
+    needs = request.needs
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     usage = Usage(host=socket.gethostname(), started=started)
     try:
@@ -69,33 +79,50 @@ def _attempt(request: Request, work: WorkDirectory, workspace: Path) -> Record:
             timeout=needs.timeout,
             environment=environment(needs.threads),
         )
+        # tasks that shared a process share its time; each needed all of its memory
+        share = len(request.tasks)
         usage = dataclasses.replace(
-            usage, wall=round(ending.wall, 3), cpu=round(ending.cpu, 3), peak_memory=ending.peak_memory
+            usage,
+            wall=round(ending.wall / share, 3),
+            cpu=round(ending.cpu / share, 3),
+            peak_memory=ending.peak_memory,
         )
-        ending.check(task.id, needs.timeout)
-        answer = _answer(task.id, workspace, ending.exit_status)
-        if answer.failure is not None:
-            record = _failed(request, answer.failure, usage)
-        else:
-            record = Record(
-                stage=task.stage,
-                subject=task.subject,
-                fingerprint=task.fingerprint,
-                status=Status.SKIPPED if answer.skipped else Status.DONE,
-                reason=answer.skipped,
-                products=answer.products,
-                results=answer.results,
-                notes=answer.notes,
-                usage=usage,
-                versions=versions(),
-            )
-            work.publish(workspace, record)
+        ending.check(request.name, needs.timeout)
+        answer = _answer(request.name, workspace, ending.exit_status)
+        if answer.failure is None:
+            return _publish(request, answer, usage, work, workspace)
+        records = _failed(request, answer.failure, usage)
     except (BatchError, OSError) as error:
         wrapped = error if isinstance(error, BatchError) else StorageError(f"{work.root}: {error}")
-        record = _failed(request, _failure(wrapped), usage)
-    if not record.status.ok:
+        records = _failed(request, _failure(wrapped), usage)
+    for record in records:
         work.keep_failure(workspace, record)
-    return record
+    return records
+
+
+def _publish(
+    request: Request, answer: Answer, usage: Usage, work: WorkDirectory, workspace: Path
+) -> tuple[Record, ...]:
+    records = tuple(
+        _record(
+            task,
+            Status.SKIPPED if result.skipped else Status.DONE,
+            reason=result.skipped,
+            products=result.products,
+            results=result.results,
+            notes=result.notes,
+            usage=usage,
+            versions=versions(),
+        )
+        for task, result in zip(request.tasks, answer.results, strict=True)
+    )
+    for record in records:
+        work.publish(workspace, record)
+    return records
+
+
+def _record(task: Task, status: Status, **fields: Any) -> Record:
+    return Record(task.stage, task.subject, task.fingerprint, status, **fields)
 
 
 def _answer(task_id: str, workspace: Path, exit_status: int | None) -> Answer:
@@ -118,16 +145,10 @@ def _failure(error: BatchError) -> Failure:
     )
 
 
-def _failed(request: Request, failure: Failure, usage: Usage | None = None) -> Record:
-    task = request.task
-    return Record(
-        stage=task.stage,
-        subject=task.subject,
-        fingerprint=task.fingerprint,
-        status=Status.FAILED,
-        usage=usage or Usage(),
-        failure=failure,
-        versions=versions(),
+def _failed(request: Request, failure: Failure, usage: Usage | None = None) -> tuple[Record, ...]:
+    return tuple(
+        _record(task, Status.FAILED, usage=usage or Usage(), failure=failure, versions=versions())
+        for task in request.tasks
     )
 
 

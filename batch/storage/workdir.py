@@ -147,13 +147,14 @@ class WorkDirectory:
         StorageError
             If the file system refuses; nothing has appeared then.
         """
-        whole = workspace / "publish"
+        # tasks that shared a process share the workspace and its log
+        whole = workspace / f"publish-{uuid.uuid4().hex[:6]}"
         target = self.folder(record.id)
         with storage_errors(target):
             whole.mkdir()
             for product in record.products:
                 os.replace(workspace / "area" / product.name, whole / product.name)
-            _move_if_there(workspace / LOG, whole / LOG)
+            _copy_if_there(workspace / LOG, whole / LOG)
             for path in whole.iterdir():
                 path.chmod(0o444)
                 _flush(path)
@@ -185,9 +186,9 @@ class WorkDirectory:
         try:
             parent.mkdir(parents=True, exist_ok=True)
             number = 1 + max((int(p.name.partition("-")[2]) for p in parent.glob("attempt-*")), default=0)
-            folder = workspace / "failure"
+            folder = workspace / f"failure-{uuid.uuid4().hex[:6]}"
             folder.mkdir()
-            _move_if_there(workspace / LOG, folder / LOG)
+            _copy_if_there(workspace / LOG, folder / LOG)
             write_json(folder / RECORD, record)
             target = parent / f"attempt-{number}"
             os.rename(folder, target)
@@ -237,9 +238,9 @@ def read_json(kind: type[T], path: Path) -> T:
     return decode(kind, json.loads(path.read_text(encoding="utf-8")))
 
 
-def _move_if_there(source: Path, target: Path) -> None:
+def _copy_if_there(source: Path, target: Path) -> None:
     if source.exists():
-        os.replace(source, target)
+        shutil.copyfile(source, target)
 
 
 def _flush(path: Path) -> None:

@@ -49,7 +49,12 @@ class Toys:
             path.unlink()
 
     def run(
-        self, client: object, attempts: int = 1, window: int = 8, largest: int = 10**9
+        self,
+        client: object,
+        attempts: int = 1,
+        window: int = 8,
+        largest: int = 10**9,
+        workers: int = 1,
     ) -> dict[str, Record]:
         with self.work.writer():
             return Runner(
@@ -59,6 +64,7 @@ class Toys:
                 attempts=attempts,
                 window=window,
                 largest=largest,
+                workers=workers,
                 stages="toystages",
             ).run()
 

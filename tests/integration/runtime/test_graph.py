@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_a_killed_child_is_tried_again_with_twice_the_memory(toys: Any, client: 
     real = client.submit
 
     def spy(function: Any, request: Any, *args: Any, **options: Any) -> Any:
-        asked.append((request.task.id, options["resources"]["memory"]))
+        asked.append((request.tasks[0].id, options["resources"]["memory"]))
         return real(function, request, *args, **options)
 
     client.submit = spy
@@ -161,13 +162,15 @@ def test_keys_group_by_stage_and_are_never_shared_by_two_runs(toys: Any, client:
     finally:
         client.submit = real
     assert {k[0] for k in keys} == {"single", "gather", "spread", "finish"}
-    assert len(set(keys)) == len(keys) == 2 * len(toys.plan.tasks)
+    # the two pixfracs of an association share a process
+    assert len(set(keys)) == len(keys) == 2 * (len(toys.plan.tasks) - 2)
 
 
 def test_published_files_are_read_only_and_scratch_is_empty(toys: Any, client: Any) -> None:
     toys.run(client)
     files = [p for p in toys.work.products.rglob("*") if p.is_file()]
-    assert {p.name for p in files} == {"number.txt", "record.json", "task.log"}
+    numbers = {"number.txt", "number0.5.txt", "number1.0.txt"}
+    assert {p.name for p in files} == {*numbers, "record.json", "task.log"}
     assert all(p.stat().st_mode & 0o222 == 0 for p in files)
     assert not list(toys.work.scratch.iterdir())
 
@@ -234,3 +237,45 @@ def test_a_damaged_record_is_not_done(toys: Any, client: Any) -> None:
     record.write_text(record.read_text()[:100])
     toys.run(client)
     assert toys.executed() == {"single/asn0/j0000x00q": 1}
+
+
+def processes(records: dict[str, Any], association: str) -> list[int]:
+    return [r.results["shared"] for i, r in records.items() if i.startswith(f"spread/{association}/")]
+
+
+def test_tasks_share_a_process_and_are_published_each(toys: Any, client: Any) -> None:
+    records = toys.run(client)
+    assert len(set(processes(records, "asn0"))) == 1
+    for name in ("pf0.5", "pf1.0"):
+        folder = toys.work.folder(f"spread/asn0/{name}")
+        assert {p.name for p in folder.iterdir()} == {f"number{name[2:]}.txt", "record.json", "task.log"}
+    one = records["spread/asn0/pf0.5"].usage
+    assert one.peak_memory == records["spread/asn0/pf1.0"].usage.peak_memory > 15e6
+
+
+def test_tasks_spread_over_idle_workers(toys: Any, client: Any) -> None:
+    """With more workers than associations each takes its part."""
+    records = toys.run(client, workers=4)
+    assert "shared" not in records["spread/asn0/pf0.5"].results
+    assert {r.status for r in records.values()} == {Status.DONE}
+
+
+def test_tasks_that_do_not_fit_together_run_alone(toys: Any, client: Any) -> None:
+    records = toys.run(client, largest=249_999_999)
+    assert "shared" not in records["spread/asn0/pf0.5"].results
+
+
+def test_when_one_of_several_is_missing_it_runs_alone(toys: Any, client: Any) -> None:
+    toys.run(client)
+    shutil.rmtree(toys.work.folder("spread/asn0/pf0.5"))
+    toys.forget()
+    records = toys.run(client)
+    assert toys.executed() == {"spread/asn0/pf0.5": 1}
+    assert records["spread/asn0/pf0.5"].results == {"total": 5}
+
+
+def test_what_kills_one_of_several_fails_all(toys: Any, client: Any) -> None:
+    toys.order("spread/asn0/pf1.0", "killed 1")
+    records = toys.run(client, attempts=2)
+    assert {r.status for r in records.values()} == {Status.DONE}
+    assert toys.executed()["spread/asn0/pf0.5"] == 2

@@ -12,17 +12,17 @@ from batch.errors import InputError
 from batch.stages.interface import Inputs, Outcome, product
 
 
-def act(inputs: Inputs, area: Path) -> Outcome:
+def act(inputs: Inputs, area: Path, name: str = "number.txt", **results: int) -> Outcome:
     """Leave a mark for this execution, then do what a file named after the task orders."""
     control = Path(os.environ["TOY_CONTROL"])
-    name = inputs.task.id.replace("/", "__")
-    (control / "executed" / f"{name}.{uuid.uuid4().hex}").touch()
-    order = control / "orders" / name
+    mark = inputs.task.id.replace("/", "__")
+    (control / "executed" / f"{mark}.{uuid.uuid4().hex}").touch()
+    order = control / "orders" / mark
     if order.exists():
         _misbehave(order, inputs)
     total = sum(int(inputs.path(r, p).read_text()) for r in inputs.upstream for p in r.products)
-    (area / "number.txt").write_text(str(total + 1))
-    return Outcome((product(area, "number.txt", "number"),), {"total": total + 1})
+    (area / name).write_text(str(total + 1))
+    return Outcome((product(area, name, "number"),), {"total": total + 1, **results})
 
 
 def _misbehave(order: Path, inputs: Inputs) -> None:

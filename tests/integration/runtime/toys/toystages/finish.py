@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from toystages._acts import act
-
 from batch.model.plan import Needs, Stage
 from batch.stages.interface import Inputs, Outcome
+from toystages._acts import act
 
 
 def needs(association: Any, exposure: Any, settings: Any) -> Needs:
