@@ -119,12 +119,15 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         for label in ("first import in an environment (compiles)", "later imports"):
-            code = "import numba, time; t = time.time(); import batch.calibration.cte; print(time.time() - t)"
+            code = (
+                "import numba, time; t = time.process_time(); import batch.calibration.cte; "
+                "print(time.process_time() - t)"
+            )
             env = {**os.environ, "NUMBA_CACHE_DIR": folder}
             out = subprocess.run(
                 [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
             )
-            print(f"{label}: {float(out.stdout):.1f} s")
+            print(f"{label}: {float(out.stdout):.1f} s CPU")
         path = options.pctetab
         if path.suffix == ".gz":
             path = Path(folder) / path.stem
@@ -154,9 +157,7 @@ def main() -> None:
             read_noise=NOISE[amp], threads=options.threads,
         )  # fmt: skip
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    print(
-        f"full frame, {options.threads} threads: {wall:.1f} s wall, {cpu:.1f} s CPU; {grown / 1024:.0f} MB more"
-    )
+    print(f"full frame, {options.threads} threads: {wall:.1f} s wall, {cpu:.1f} s CPU")
     print(
         f"direct form, one run a column: {total['direct']:.0f} s CPU, {total['direct'] / cpu:.0f} times "
         f"the whole correction (which takes further runs where readout cosmic rays were)"
