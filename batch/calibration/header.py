@@ -29,6 +29,8 @@ CAL_VER = "10.5.0 (16-Mar-2026)"
 CCD_SWITCHES = ("DQICORR", "BIASCORR", "BLEVCORR", "ATODCORR")
 PLANE_SWITCHES = ("DARKCORR", "FLSHCORR", "FLATCORR", "SHADCORR", "PHOTCORR")
 SWITCHES = (*CCD_SWITCHES, "SINKCORR", "PCTECORR", *PLANE_SWITCHES, "CRCORR", "RPTCORR", "EXPSCORR")
+_LARGEST_OFFSET = 1e5
+"""Pixels; no detector is that large."""
 _SWITCH_VALUES = ("PERFORM", "COMPLETE", "SKIPPED", "OMIT")
 
 
@@ -143,19 +145,34 @@ def read_chip(imset: Imset, where: Path) -> Chip:
     """Check the header of a SCI extension; `where` is the file, for messages."""
     header, place = imset.sci_header, f"{where}[SCI,{imset.extver}]"
     flags = int(as_number(header, "SDQFLAGS", place, 65535))
+    ltv = (as_number(header, "LTV1", place, 0.0), as_number(header, "LTV2", place, 0.0))
+    ltm = (as_number(header, "LTM1_1", place, 1.0), as_number(header, "LTM2_2", place, 1.0))
+    if max(abs(v) for v in ltv) > _LARGEST_OFFSET or min(ltm) <= 1e-3:
+        what = f"LTV1, LTV2 = {ltv} or LTM1_1, LTM2_2 = {ltm} are impossible"
+        raise InputError.about(place, what, "correct the keywords")
     return Chip(
         number=int(as_number(header, "CCDCHIP", place, 1)),
         good_bits=(flags + 0x8000) % 0x10000 - 0x8000,
-        ltv=(as_number(header, "LTV1", place, 0.0), as_number(header, "LTV2", place, 0.0)),
-        ltm=(as_number(header, "LTM1_1", place, 1.0), as_number(header, "LTM2_2", place, 1.0)),
+        ltv=ltv,
+        ltm=ltm,
     )
 
 
 def set_float(
     header: Header, keyword: str, value: float | np.floating[Any], comment: str | None = None
 ) -> None:
-    """Write a single-precision value with the eight significant digits that calacs prints."""
-    header[keyword] = float(f"{np.float32(value):.7E}")
+    """Write a single-precision value with the eight significant digits that calacs prints.
+
+    Raises
+    ------
+    InputError
+        If it is not finite.
+    """
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    if not np.isfinite(single):
+        raise InputError.about(keyword, f"{value} is not a number that can be written", "look at the inputs")
+    header[keyword] = float(f"{single:.7E}")
     if comment is not None:
         header.comments[keyword] = comment
 

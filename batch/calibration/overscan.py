@@ -15,6 +15,7 @@ from batch.calibration.header import add_history, set_double, set_float
 from batch.calibration.oscntab import Overscan, select_oscntab_row
 from batch.calibration.overscan_fit import fit_overscan
 from batch.calibration.sm4_kernels import remove_crosstalk
+from batch.storage.planes import as_number
 
 _BIAS_SHIFT_SUBARRAYS = frozenset(
     ["WFC1A-2K", "WFC1B-2K", "WFC2C-2K", "WFC2D-2K"]
@@ -64,6 +65,7 @@ def trim(frame: Frame) -> None:
     if "BLEVCORR" not in frame.done:
         return
     for imset, part in zip(frame.image.imsets, frame.overscan, strict=True):
+        where = f"{frame.where}[EXTVER {imset.extver}]"
         ny, nx = imset.sci.shape
         keep = (slice(part.trim_y1, ny - part.trim_y2), slice(part.trim_x1, nx - part.trim_x2))
         imset.sci = np.ascontiguousarray(imset.sci[keep])
@@ -73,9 +75,9 @@ def trim(frame: Frame) -> None:
         for header in (imset.sci_header, imset.err_header, imset.dq_header):
             for keyword, shift in (("1", part.trim_x1), ("2", part.trim_y1)):
                 if f"LTV{keyword}" in header:
-                    set_float(header, f"LTV{keyword}", header[f"LTV{keyword}"] - shift)
+                    set_float(header, f"LTV{keyword}", as_number(header, f"LTV{keyword}", where) - shift)
                 if f"CRPIX{keyword}" in header:
-                    set_double(header, f"CRPIX{keyword}", header[f"CRPIX{keyword}"] - shift)
+                    set_double(header, f"CRPIX{keyword}", as_number(header, f"CRPIX{keyword}", where) - shift)
 
 
 Method = Callable[[Frame], tuple[bool, bool]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from astropy.io.fits import Header
@@ -47,9 +48,13 @@ class Reference:
             *(f"    {text}" for text in (self.pedigree, descrip) if text),
         ]
 
+    @cached_property
+    def _tables(self) -> list[Table]:
+        return list(read_tables(self.path))
+
     def table(self, extension: str | None = None) -> Table:
         """The first table, or the one with this EXTNAME."""
-        for table in read_tables(self.path):
+        for table in self._tables:
             if extension is None or table.name == extension:
                 return table
         what = f"there is no table {extension}" if extension else "there is no table in it"

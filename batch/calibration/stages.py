@@ -44,6 +44,16 @@ def finish_ccdtab(frame: Frame) -> None:
         ccd_steps.initialise_errors(frame)
 
 
+def refuse_odd_pixels(frame: Frame) -> None:
+    """Complain about pixels that overflowed: a product holds numbers only."""
+    for imset in frame.image.imsets:
+        for name, pixels in (("SCI", imset.sci), ("ERR", imset.err)):
+            if not np.isfinite(pixels).all():
+                what = "pixels are not finite after calibration"
+                remedy = "look at gain, dark and flat for impossible values"
+                raise InputError.about(f"{frame.where}[{name},{imset.extver}]", what, remedy)
+
+
 def complete_expscorr(frame: Frame) -> None:
     """EXPSCORR: bookkeeping alone (6.7)."""
     if frame.performs("EXPSCORR"):
@@ -58,6 +68,7 @@ PLANE_STAGE: tuple[Step, ...] = (
     ("SHADCORR  shutter shading", flatfield.divide_shading),
     ("(always)  PHOTMODE", photometry.set_photmode),
     ("PHOTCORR  PHOTFLAM, PHOTPLAM, PHOTBW", photometry.set_photometry),
+    ("(always)  pixels are numbers", refuse_odd_pixels),
     ("(always)  statistics of good pixels", photometry.set_statistics),
     ("EXPSCORR  bookkeeping", complete_expscorr),
 )

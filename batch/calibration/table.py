@@ -5,6 +5,7 @@ Source: calibration-steps specification, sections 3 (table matching) and 9.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,11 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from batch.errors import InputError
-from batch.storage.planes import scan
+from batch.storage.planes import as_number, extname, value_of, walk
 
+_MOST_COLUMNS = 999
+_FORM = re.compile(r"(\d{0,9})([LXBIJKAEDCMPQ])")
+_WIDTHS = dict(zip("LBIJKAEDCMPQ", (1, 1, 2, 4, 8, 1, 4, 8, 8, 16, 8, 16), strict=True))
 Mask = npt.NDArray[np.bool_]
 
 
@@ -60,7 +64,10 @@ class Table:
         column = self._column(name)
         if column.dtype.kind not in "US":
             raise self._complaint(name, "holds no text")
-        return [str(v).rstrip(" \0") for v in column.ravel()[: self.length]]
+        texts = [str(v).rstrip(" \0") for v in column.ravel()[: self.length]]
+        if not all(text.isascii() and text.isprintable() for text in texts):
+            raise self._complaint(name, "holds characters that are not printable ASCII")
+        return texts
 
     def number(self, name: str, row: int) -> float:
         """One finite number."""
@@ -132,9 +139,11 @@ def read_tables(path: Path) -> Iterator[Table]:
     InputError
         If the file is damaged.
     """
-    scan(path)  # refuses a truncated file before anything warns about it
+    for header, _ in walk(path):  # refuses a truncated file before anything warns about it
+        if value_of(header, "XTENSION", path) == "BINTABLE":
+            _check_layout(header, f"{path}[{extname(header) or 'table'}]")
     try:
-        with fits.open(path, memmap=False) as hdus:
+        with path.open("rb") as stream, fits.open(stream, memmap=False) as hdus:
             for hdu in hdus[1:]:
                 if isinstance(hdu, fits.BinTableHDU):
                     yield _table(path, hdu)
@@ -142,6 +151,25 @@ def read_tables(path: Path) -> Iterator[Table]:
         raise
     except Exception as error:  # astropy raises many kinds for damaged tables
         raise InputError.about(path, f"a table cannot be read ({error})", "fetch the file again") from error
+
+
+def _check_layout(header: Any, where: str) -> None:
+    """Refuse a table whose columns do not fill its rows: a reader would allocate whatever it says."""
+    count = int(as_number(header, "TFIELDS", where))
+    if not 0 < count <= _MOST_COLUMNS:
+        raise InputError.about(where, f"TFIELDS = {count} is impossible", "fetch the file again")
+    width = 0
+    for n in range(1, count + 1):
+        form = str(value_of(header, f"TFORM{n}", where)).strip()
+        match = _FORM.match(form)
+        if match is None:
+            raise InputError.about(where, f"TFORM{n} = {form!r} cannot be read", "fetch the file again")
+        repeat = int(match[1] or 1)
+        width += -(-repeat // 8) if match[2] == "X" else repeat * _WIDTHS[match[2]]
+    row, rows = (int(as_number(header, k, where)) for k in ("NAXIS1", "NAXIS2"))
+    if width != row or width == 0 or rows < 0:
+        what = f"its columns take {width} bytes a row, NAXIS1 is {row}"
+        raise InputError.about(where, what, "fetch the file again")
 
 
 def _table(path: Path, hdu: Any) -> Table:

@@ -106,7 +106,7 @@ def write_image(image: Image, path: Path, *, overwrite: bool = False) -> None:
     path : Path
         FILENAME is the caller's business.
     overwrite : bool
-        Replace a file that is there.
+        Replace a file that is there, in one step.
 
     Raises
     ------
@@ -115,25 +115,32 @@ def write_image(image: Image, path: Path, *, overwrite: bool = False) -> None:
     StorageError
         If the file system refuses; the unfinished file is removed.
     """
+    target = path.with_name(f"{path.name}.part") if overwrite else path
     try:
-        with path.open("wb" if overwrite else "xb") as stream:
+        with target.open("wb" if overwrite else "xb") as stream:
             try:
-                _write_header(stream, _primary_cards(), image.primary, [])
-                for imset in image.imsets:
-                    _write_array(stream, "SCI", imset.extver, imset.sci_header, imset.sci)
-                    _write_array(stream, "ERR", imset.extver, imset.err_header, imset.err)
-                    _write_array(stream, "DQ", imset.extver, imset.dq_header, imset.dq)
+                _write_all(stream, image)
                 stream.flush()
                 os.fsync(stream.fileno())
             except BaseException:
-                path.unlink(missing_ok=True)
+                target.unlink(missing_ok=True)
                 raise
+        if overwrite:
+            os.replace(target, path)
     except FileExistsError as error:
         remedy = "remove it or choose another folder"
         raise InputError.about(path, "the output file exists already", remedy) from error
     except OSError as error:
         reason = error.strerror or error
         raise StorageError(f"{path}: cannot be written ({reason}); free some space") from error
+
+
+def _write_all(stream: BinaryIO, image: Image) -> None:
+    _write_header(stream, _primary_cards(), image.primary, [])
+    for imset in image.imsets:
+        _write_array(stream, "SCI", imset.extver, imset.sci_header, imset.sci)
+        _write_array(stream, "ERR", imset.extver, imset.err_header, imset.err)
+        _write_array(stream, "DQ", imset.extver, imset.dq_header, imset.dq)
 
 
 def _read_imset(path: Path, planes: list[Plane], version: int) -> Imset:
@@ -158,6 +165,9 @@ def _read_imset(path: Path, planes: list[Plane], version: int) -> Imset:
 def _content(header: Header) -> Header:
     """A copy without what describes the file rather than the exposure."""
     result = header.copy()
+    for card in result.cards:
+        # astropy warns of every oddity when a card is written; what is odd stays as it came
+        card.verify("silentfix+ignore")
     for keyword in _STRUCTURE + _ENCODING:
         result.remove(keyword, ignore_missing=True)
     return result

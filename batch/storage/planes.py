@@ -10,6 +10,8 @@ Source: calibration-steps specification, section 1.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 from astropy.io.fits import Header
+from astropy.utils.exceptions import AstropyUserWarning
 
 from batch.errors import InputError
 
@@ -25,6 +28,10 @@ BLOCK = 2880
 DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _MOST_PIXELS = 1 << 28
 """No ACS plane comes near; a larger one is a damaged header, not a reason to run out of memory."""
+_LARGEST = 3e38
+"""Keywords become single-precision numbers."""
+_PRINTABLE = re.compile(rb"[ -~]*")
+_KEYWORD = re.compile(rb"[A-Z0-9_-]* *")
 _AGAIN = "fetch the file again"
 
 
@@ -74,6 +81,9 @@ class Plane:
         y0, y1, _ = (rows or slice(None)).indices(ny)
         x0, x1, _ = (columns or slice(None)).indices(nx)
         if self.constant is not None:
+            if np.dtype(dtype).kind == "i" and not -0x8000 <= self.constant < 0x8000:
+                what = f"PIXVALUE = {self.constant} is beyond 16 bits"
+                raise InputError.about(self.where, what, "correct the keyword")
             return np.full((y1 - y0, x1 - x0), self.constant).astype(dtype)
         stored = np.dtype(DTYPES[int(self.header["BITPIX"])])
         with self.path.open("rb") as stream:
@@ -104,15 +114,17 @@ def as_number(header: Header, keyword: str, where: object, default: float | None
     Raises
     ------
     InputError
-        If it is absent and has no default, is no number, or is not finite.
+        If it is absent and has no default, is no number, or is beyond single precision.
     """
     value = value_of(header, keyword, where)
     if value is None:
         if default is None:
             raise InputError.about(where, f"keyword {keyword} is missing", "add it or fetch the file again")
         return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise InputError.about(where, f"keyword {keyword} = {value!r} is not a number", "correct the keyword")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _LARGEST:
+        raise InputError.about(
+            where, f"keyword {keyword} = {value!r} is not a usable number", "correct the keyword"
+        )
     return float(value)
 
 
@@ -149,10 +161,10 @@ def scan(path: Path) -> tuple[Header, list[Plane]]:
     planes: list[Plane] = []
     primary = None
     seen: set[tuple[str, int]] = set()
-    for index, (header, offset) in enumerate(_walk(path)):
+    for index, (header, offset) in enumerate(walk(path)):
         if primary is None:
             primary = header
-        elif header.get("XTENSION") == "IMAGE":
+        elif value_of(header, "XTENSION", path) == "IMAGE":
             key = (extname(header), extver(header))
             if key in seen:
                 what = f"HDU {index} has the name of an earlier one"
@@ -171,8 +183,14 @@ def find(planes: list[Plane], name: str, version: int, path: Path) -> Plane:
     raise InputError.about(f"{path}[{name},{version}]", "the extension is missing", _AGAIN)
 
 
-def _walk(path: Path) -> Iterator[tuple[Header, int]]:
-    """Every header of a file with the offset of its data, each HDU checked to lie inside the file."""
+def walk(path: Path) -> Iterator[tuple[Header, int]]:
+    """Every header of a file with the offset of its data, each HDU checked to lie inside the file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not FITS, or is truncated.
+    """
     try:
         size = path.stat().st_size
         stream = path.open("rb")
@@ -210,9 +228,16 @@ def _read_header(stream: BinaryIO, where: str) -> Header:
         text += block
         if any(block[i : i + 80].rstrip() == b"END" for i in range(0, BLOCK, 80)):
             break
-    if not all(32 <= c < 127 for c in text):
+    if not _PRINTABLE.fullmatch(text):
         raise InputError.about(where, "the header holds bytes that are not printable ASCII", _AGAIN)
-    return Header.fromstring(text)
+    for start in range(0, len(text), 80):
+        keyword = text[start : start + 8]
+        if not _KEYWORD.fullmatch(keyword):
+            raise InputError.about(where, f"{keyword.decode()!r} is not a FITS keyword", _AGAIN)
+    with warnings.catch_warnings():
+        # an odd card is no fault until its value is asked for
+        warnings.simplefilter("ignore", AstropyUserWarning)
+        return Header.fromstring(text)
 
 
 def _data_size(header: Header, where: str) -> int:
