@@ -132,8 +132,11 @@ class StatisticsSettings(_Section):
     """Side of the automatic boxes, output pixels; halved until one fits."""
     box_count: int = Field(5, ge=1, le=100)
     """How many automatic boxes there are at most. The median of their RMS/median is what `select` judges."""
+    tile: int = Field(256, ge=32)
+    """Side of the tiles in which RMS/median is mapped all over the mosaic, output pixels; rounded up to a
+    multiple of 8."""
     chunk: int = Field(1024, ge=64)
-    """Side of the chunks that are in memory at a time, output pixels; rounded up to a multiple of 8."""
+    """Side of the chunks that are in memory at a time, output pixels; rounded up to whole tiles."""
 
 
 class SelectSettings(_Section):

@@ -53,14 +53,14 @@ class FitsImage:
 
     @classmethod
     def find(cls, path: Path | str, extname: str) -> FitsImage:
-        """The image in the extension `extname` of a file or, failing that, in its first HDU with pixels.
+        """The image in the extension `extname` of a file or, where there is but one image, that one.
 
         Only headers are read.
 
         Raises
         ------
         InputError
-            If the file cannot be opened or holds no two-dimensional image.
+            If the file cannot be opened, or holds no such image.
         """
         try:
             with fits.open(path) as hdus:
@@ -70,6 +70,10 @@ class FitsImage:
                 named = [image for image in images if image[1] == extname.upper()]
                 if not images:
                     raise InputError.about(path, "holds no two-dimensional image", f"give a {extname} image")
+                if not named and len(images) > 1:
+                    raise InputError.about(
+                        path, f"holds {len(images)} images, none of them {extname}", f"give a {extname} image"
+                    )
                 index, _, shape = (named or images)[0]
                 bitpix = int(hdus[index].header["BITPIX"])
                 scaled = _is_scaled(hdus[index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import dask
@@ -20,8 +21,11 @@ from batch.drizzling.tally import (
     tally,
     wanted_prefixes,
 )
+from batch.drizzling.weight_tiles import Tiles, assemble, tile_block
 
 PERCENTILES = (5.0, 25.0, 50.0, 75.0, 95.0)
+OUTSIDE, EDGE, INSIDE = np.arange(3, dtype=np.uint8)
+"""Zones of a mosaic: where nothing was observed, the rim of what was, and the footprint."""
 _FAN_IN = 8
 
 
@@ -41,40 +45,83 @@ class Measured(NamedTuple):
         return self.levels[PERCENTILES.index(50.0)]
 
 
-def measure_regions(regions: Sequence[tuple[da.Array, da.Array | None]]) -> list[Measured]:
-    """Measure all regions in two passes over the maps, on the Dask scheduler that is current.
+class MeasuredMap(NamedTuple):
+    """Numbers of one whole map."""
+
+    footprint: Measured
+    edge: int
+    """Pixels of the edge."""
+    edge_zeros: int
+    """Those without weight."""
+    tiles: Tiles
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What the first look at some blocks gave."""
+
+    tally: Tally
+    edge: int = 0
+    edge_zeros: int = 0
+    tiles: tuple[Tiles, ...] = ()
+
+
+def measure_all(
+    maps: Sequence[da.Array], zones: da.Array, tile: int, boxes: Sequence[da.Array]
+) -> tuple[list[MeasuredMap], list[Measured]]:
+    """Measure maps and boxes in two passes over them, on the Dask scheduler that is current.
 
     Parameters
     ----------
-    regions : sequence of (dask array of float32, dask array of bool or None)
-        Weights, shape (ny, nx), and which of them count; None: all.
+    maps : sequence of dask array of float32
+        Weights, shape (ny, nx), in chunks of whole tiles, all alike.
+    zones : dask array of uint8
+        OUTSIDE, EDGE or INSIDE, shape and chunks of a map.
+    tile : int
+        Side of the tiles, pixels.
+    boxes : sequence of dask array of float32
+        Weights, all of which count.
     """
+    shape = -(-zones.shape[0] // tile), -(-zones.shape[1] // tile)
+    corners = [(y, x) for y in _starts(zones.chunks[0]) for x in _starts(zones.chunks[1])]
+    looked_at = zones.to_delayed().ravel()
+    blocks = [
+        *([*zip(m.to_delayed().ravel(), looked_at, corners, strict=True)] for m in maps),
+        *([(block, None, (0, 0)) for block in box.to_delayed().ravel()] for box in boxes),
+    ]
+    scans: list[_Scan] = list(dask.compute(*(_reduce(_scan, _join, part, tile) for part in blocks)))
     fractions = [p / 100 for p in PERCENTILES]
-    blocks = [_blocks(layer, mask) for layer, mask in regions]
-    tallies: list[Tally] = list(dask.compute(*(_reduce(_tally_block, merge, b) for b in blocks)))
     resolved = dask.compute(
         *(
-            _reduce(_histogram_block, merge_histograms, b, wanted_prefixes(t, fractions))
-            for b, t in zip(blocks, tallies, strict=True)
+            _reduce(
+                _resolve,
+                merge_histograms,
+                [(block, zone) for block, zone, _ in part],
+                wanted_prefixes(scan.tally, fractions),
+            )
+            for part, scan in zip(blocks, scans, strict=True)
         )
     )
-    return [
-        Measured(t.size, t.zeros, *t.moments(), quantiles(t, h, fractions))
-        for t, h in zip(tallies, resolved, strict=True)
+    measured = [
+        Measured(s.tally.size, s.tally.zeros, *s.tally.moments(), quantiles(s.tally, h, fractions))
+        for s, h in zip(scans, resolved, strict=True)
     ]
+    whole = [
+        MeasuredMap(m, s.edge, s.edge_zeros, assemble(s.tiles, shape))
+        for m, s in zip(measured, scans[: len(maps)], strict=False)
+    ]
+    return whole, measured[len(maps) :]
 
 
-def _blocks(layer: da.Array, mask: da.Array | None) -> list[tuple[Any, Any]]:
-    weights = layer.to_delayed().ravel()
-    masks = [None] * weights.size if mask is None else mask.rechunk(layer.chunks).to_delayed().ravel()
-    return list(zip(weights, masks, strict=True))
+def _starts(chunks: Sequence[int]) -> list[int]:
+    return [sum(chunks[:i]) for i in range(len(chunks))]
 
 
 def _reduce(
-    make: Callable[..., Any], join: Callable[..., Any], blocks: Sequence[tuple[Any, Any]], *extra: Any
+    make: Callable[..., Any], join: Callable[..., Any], blocks: Sequence[tuple[Any, ...]], *extra: Any
 ) -> Any:
     """A delayed result over all blocks, joined a few at a time so that few partial results are alive."""
-    parts = [dask.delayed(make, pure=False)(weights, mask, *extra) for weights, mask in blocks]
+    parts = [dask.delayed(make, pure=False)(*block, *extra) for block in blocks]
     while len(parts) > 1:
         parts = [
             dask.delayed(join, pure=False)(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)
@@ -82,11 +129,30 @@ def _reduce(
     return parts[0]
 
 
-def _tally_block(weights: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> Tally:
-    return tally(weights if mask is None else weights[mask])
+def _scan(
+    weights: NDArray[np.float32], zones: NDArray[np.uint8] | None, first: tuple[int, int], tile: int
+) -> _Scan:
+    if zones is None:
+        return _Scan(tally(weights))
+    inside, edge = zones == INSIDE, zones == EDGE
+    return _Scan(
+        tally(weights[inside]),
+        int(np.count_nonzero(edge)),
+        int(np.count_nonzero(edge & (weights == 0))),
+        (tile_block(weights, inside, tile, first),),
+    )
 
 
-def _histogram_block(
-    weights: NDArray[np.float32], mask: NDArray[np.bool_] | None, prefixes: Sequence[int]
+def _join(scans: Sequence[_Scan]) -> _Scan:
+    return _Scan(
+        merge(s.tally for s in scans),
+        sum(s.edge for s in scans),
+        sum(s.edge_zeros for s in scans),
+        tuple(t for s in scans for t in s.tiles),
+    )
+
+
+def _resolve(
+    weights: NDArray[np.float32], zones: NDArray[np.uint8] | None, prefixes: Sequence[int]
 ) -> Histogram:
-    return histogram(weights if mask is None else weights[mask], prefixes)
+    return histogram(weights if zones is None else weights[zones == INSIDE], prefixes)

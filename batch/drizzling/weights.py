@@ -12,15 +12,23 @@ Footprint
     pixfrac is 0.7 or more its own pixels must reach half that depth as well: with drops that large the
     geometry leaves no gaps, so that what is missing there was rejected or bad in the input, and no choice of
     pixfrac can mend it. Such pixels are counted apart, as the masked fraction.
+Edge
+    What else was observed: the rim, and places of less than half the median depth, where fewer exposures than
+    usual contribute. Only pixels count that have weight at the largest pixfrac, so that the outline of the
+    mosaic is not taken for gaps.
 Empty fraction
-    The part of the footprint that has no weight: gaps between drops.
+    The part of the footprint, or of the edge, that has no weight: gaps between drops.
+Tiles
+    RMS, median and their ratio once more, in squares all over the mosaic, of the pixels in the footprint:
+    where a pixfrac is too small. Depth that changes inside a tile counts as RMS there.
 
-Every number is exact in the sense of `tally`: chunks, threads and the order of work change no digit.
+Chunks, threads and the order of work change no digit: integers are added up (see `tally`), and what is not an
+integer is computed of a whole tile at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +49,9 @@ from batch.drizzling.coverage import (
     survey,
 )
 from batch.drizzling.lazy import FitsImage
-from batch.drizzling.regions import PERCENTILES, Measured, measure_regions
+from batch.drizzling.regions import EDGE, INSIDE, OUTSIDE, measure_all
+from batch.drizzling.weight_dataset import describe
+from batch.drizzling.weight_maps import find_maps
 from batch.errors import InputError
 
 GAPLESS = 0.7
@@ -85,47 +95,66 @@ def open_weights(maps: Mapping[float, FitsImage], chunk: int = 1024) -> xr.Datas
 
 
 def statistics(
-    maps: Mapping[float, str | Path | FitsImage],
+    maps: Mapping[float, str | Path | FitsImage] | Iterable[str | Path] | str | Path,
     *,
     boxes: Sequence[PixelBox] = (),
     box_size: int = 400,
     box_count: int = 5,
+    tile: int = 256,
     chunk: int = 1024,
 ) -> xr.Dataset:
     """Measure the weight maps of a pixfrac sweep, on the Dask scheduler that is current.
 
     Parameters
     ----------
-    maps : mapping of float to path or FitsImage
-        The weight map of each pixfrac: a file with an extension WHT, or with the map as its first image.
+    maps : mapping of float to path or FitsImage, or paths
+        The weight map of each pixfrac, anyone's: a file with an extension WHT, as AstroDrizzle with
+        ``build=True`` and the HAP pipelines write it (``drz``, ``drc``), or with the map as its only image.
+        Of plain paths the pixfrac is taken from the header (D001PIXF).
     boxes : sequence of PixelBox
         Where to measure RMS/median; none: chosen inside the common coverage.
     box_size, box_count : int
         Side (output pixels) and greatest number of the boxes that are chosen.
+    tile : int
+        Side of the tiles, output pixels; rounded up to a multiple of 8.
     chunk : int
-        Side of the pieces that are in memory at a time, output pixels.
+        Side of the pieces that are in memory at a time, output pixels; rounded up to whole tiles.
 
     Returns
     -------
     xarray.Dataset
-        In memory, dims pixfrac, box and percentile; every variable says in its attributes what it is.
+        In memory, dims pixfrac, box, percentile, tile_y and tile_x; every variable says in its attributes
+        what it is.
 
     Raises
     ------
     InputError
-        For maps that cannot be read, differ in shape or hold no weight at all, and for boxes outside the
-        footprint.
+        For maps that cannot be read, do not tell their pixfrac, differ in shape or hold no weight at all, and
+        for boxes outside the footprint.
     """
-    images = {p: m if isinstance(m, FitsImage) else FitsImage.find(m, "WHT") for p, m in maps.items()}
-    dataset = open_weights(images, chunk)
-    return measure(dataset, boxes=boxes, box_size=box_size, box_count=box_count)
+    dataset = open_weights(find_maps(maps), whole_tiles(chunk, tile))
+    return measure(dataset, boxes=boxes, box_size=box_size, box_count=box_count, tile=tile)
+
+
+def whole_tiles(chunk: int, tile: int) -> int:
+    """The side of chunks of at least `chunk` pixels that cut no tile."""
+    side = -(-tile // CELL) * CELL
+    return -(-chunk // side) * side
 
 
 def measure(
-    dataset: xr.Dataset, *, boxes: Sequence[PixelBox] = (), box_size: int = 400, box_count: int = 5
+    dataset: xr.Dataset,
+    *,
+    boxes: Sequence[PixelBox] = (),
+    box_size: int = 400,
+    box_count: int = 5,
+    tile: int = 256,
 ) -> xr.Dataset:
     """Measure what `open_weights` built; parameters and result as for `statistics`."""
-    weight: da.Array = dataset["weight"].data
+    side = whole_tiles(1, tile)
+    chunk = whole_tiles(max(dataset["weight"].data.chunksize[1:]), tile)
+    # no change where chunks are whole tiles already, as `statistics` and the stage have them
+    weight: da.Array = dataset["weight"].data.rechunk((1, chunk, chunk))
     pixfracs: NDArray[np.float64] = dataset["pixfrac"].values
     shape = (weight.shape[1], weight.shape[2])
     coverage = survey_lazily(weight[-1])
@@ -139,12 +168,18 @@ def measure(
         check_boxes(tuple(boxes), coverage, shape)
     else:
         boxes = choose_boxes(coverage, shape, box_size, box_count)
-    footprint = _footprint(weight[-1], coverage, gapless=bool(pixfracs[-1] >= GAPLESS))
-    regions = [(layer, footprint) for layer in weight]
-    regions += [(layer[box.slices], None) for layer in weight for box in boxes]
-    measured = measure_regions(regions)
+    zones = _zones(weight[-1], coverage, gapless=bool(pixfracs[-1] >= GAPLESS))
+    cuts = [layer[box.slices] for layer in weight for box in boxes]
+    maps, measured = measure_all(list(weight), zones, side, cuts)
+    for pixfrac, found in zip(pixfracs, maps, strict=True):
+        if found.footprint.zeros == found.footprint.size:
+            raise InputError.about(
+                "weight maps",
+                f"pixfrac {pixfrac:g} has no weight where pixfrac {pixfracs[-1]:g} has some",
+                "drizzle it again, with the exposures and the grid of the others",
+            )
     inside = int(_pixels(coverage.interior, shape).sum().compute())
-    return _dataset(pixfracs, tuple(boxes), measured, coverage, inside)
+    return describe(pixfracs, tuple(boxes), maps, measured, coverage, inside, side)
 
 
 def survey_lazily(layer: da.Array) -> Coverage:
@@ -182,70 +217,10 @@ def _enlarge(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
 
 
-def _footprint(layer: da.Array, coverage: Coverage, *, gapless: bool) -> da.Array:
-    mask = _pixels(coverage.deep, layer.shape, layer.chunksize[0] // CELL)
-    return mask & (layer >= np.float32(HALF_DEPTH * coverage.nominal)) if gapless else mask
-
-
-def _dataset(
-    pixfracs: NDArray[np.float64],
-    boxes: tuple[PixelBox, ...],
-    measured: list[Measured],
-    coverage: Coverage,
-    interior: int,
-) -> xr.Dataset:
-    """Name the numbers: `measured` holds the footprint of each pixfrac, then each box of each pixfrac."""
-    n = len(pixfracs)
-    overall = measured[:n]
-    by_box = [measured[n + i * len(boxes) : n + (i + 1) * len(boxes)] for i in range(n)]
-    rms = np.array([[m.rms for m in row] for row in by_box])
-    median = np.array([[m.median for m in row] for row in by_box])
-    ratio = _ratio(rms, median)
-    whole_rms, whole_median = (np.array([getattr(m, k) for m in overall]) for k in ("rms", "median"))
-    empty = np.array([m.zeros for m in overall])
-    size = overall[0].size
-    per, each = ("pixfrac",), ("pixfrac", "box")
-    variables: dict[str, tuple[tuple[str, ...], Any, str]] = {
-        "rms": (each, rms, "standard deviation of the weight in the box"),
-        "median": (each, median, "median weight in the box"),
-        "mean": (each, np.array([[m.mean for m in row] for row in by_box]), "mean weight in the box"),
-        "box_rms_over_median": (each, ratio, "rms / median in the box; inf where the median is zero"),
-        "rms_over_median": (per, np.median(ratio, axis=1), "median of box_rms_over_median over the boxes"),
-        "overall_rms": (per, whole_rms, "standard deviation of the weight in the footprint"),
-        "overall_median": (per, whole_median, "median weight in the footprint"),
-        "overall_rms_over_median": (
-            per,
-            _ratio(whole_rms, whole_median),
-            "overall_rms / overall_median; depth that varies between exposures is in it",
-        ),
-        "empty_pixels": (per, empty.astype(np.int32), "pixels of the footprint without weight"),
-        "empty_fraction": (per, empty / max(size, 1), "empty_pixels / footprint_pixels"),
-        "depth": (
-            ("pixfrac", "percentile"),
-            np.array([m.levels for m in overall]),
-            "weight in the footprint",
-        ),
-        "footprint_pixels": ((), np.int32(size), "pixels that ought to have weight"),
-        "masked_fraction": (
-            (),
-            1 - size / max(interior, 1),
-            "part of the covered region that is not in the footprint: bad or rejected in the input, or rim",
-        ),
-        "nominal_depth": ((), coverage.nominal, "median over cells of 8 x 8 pixels at the largest pixfrac"),
-    }
-    corners = {
-        k: ("box", np.array([getattr(b, k) for b in boxes], np.int32)) for k in ("x0", "x1", "y0", "y1")
-    }
-    return xr.Dataset(
-        {name: (dims, values, {"long_name": text}) for name, (dims, values, text) in variables.items()},
-        coords={
-            "pixfrac": ("pixfrac", pixfracs),
-            "percentile": ("percentile", np.array(PERCENTILES)),
-            **corners,
-        },
-        attrs={"title": "Statistics of drizzle weight maps", "boxes": "zero-based, upper limits outside"},
-    )
-
-
-def _ratio(rms: NDArray[np.float64], median: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(rms, median, out=np.full_like(rms, np.inf), where=median > 0)
+def _zones(layer: da.Array, coverage: Coverage, *, gapless: bool) -> da.Array:
+    """Footprint, edge and outside, as `regions` numbers them; chunks as the layer's."""
+    side = layer.chunksize[0] // CELL
+    deep, covered = (_pixels(cells, layer.shape, side) for cells in (coverage.deep, coverage.covered))
+    footprint = deep & (layer >= np.float32(HALF_DEPTH * coverage.nominal)) if gapless else deep
+    zones = da.where(footprint, INSIDE, da.where(covered & ~deep & (layer > 0), EDGE, OUTSIDE))
+    return zones.rechunk(layer.chunks)
