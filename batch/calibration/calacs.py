@@ -16,7 +16,7 @@ from pathlib import Path
 from astropy.io import fits
 
 from batch.calibration.header import mark_engine, read_setup
-from batch.errors import InputError, LibraryError, UsageError
+from batch.errors import ChildKilledError, InputError, LibraryError, UsageError
 from batch.isolation import child
 from batch.model.observation import Exposure
 from batch.model.plan import Needs
@@ -26,6 +26,8 @@ PROGRAM = "calacs.e"
 TIMEOUT = 4 * 3600.0
 """s; the CTE correction of a full frame takes about half an hour on one core."""
 _LOG = "calacs.log"
+_KILLED = 128 + 9
+"""What `_CALL` makes of a SIGKILL."""
 _CALL = """
 import subprocess, sys
 from acstools.calacs import calacs
@@ -99,6 +101,9 @@ class CalacsEngine:
         }
         ending = child.run(argv, cwd=area, log=log, timeout=TIMEOUT, environment=environment)
         ending.check(f"{PROGRAM} {raw.name}", TIMEOUT)
+        if ending.exit_status == _KILLED:
+            what = "it was killed, most often for want of memory"
+            raise ChildKilledError(f"{PROGRAM} {raw.name}: {what}")
         if ending.exit_status != 0:
             raise LibraryError(f"{PROGRAM} {raw.name}: exit status {ending.exit_status}: {_last_words(log)}")
         root = raw.name.removesuffix("_raw.fits")
