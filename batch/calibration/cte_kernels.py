@@ -62,50 +62,6 @@ def _shift_literally(charge: Floats, traps: Image, peak: float, tables: Any, sin
 
 
 @inner
-def _readout(
-    charge: Floats, traps: Image, tables: Any, single: Any, literal: bool, stack: Any, runs: Any
-) -> None:
-    """Section 7: all shifts of one column, in place."""
-    peak = -np.inf
-    for row in range(charge.size):
-        peak = max(peak, charge[row])
-    for _ in range(tables[6]):
-        if literal:
-            peak = _shift_literally(charge, traps, peak, tables, single)
-        else:
-            peak = shift(charge, traps, peak, tables, stack, runs)
-
-
-@kernel(
-    f"void(float32[:, ::1], float32[:, ::1], int64, int64, {_TABLES}, {_SINGLE}, boolean)", uses=(cte_stack,)
-)
-def read_out(
-    columns: Image,
-    traps: Image,
-    first: int,
-    stop: int,
-    tables: Any,
-    single: Any,
-    literal: bool,
-) -> None:
-    """Section 7: read out the columns first..stop-1 in place.
-
-    Parameters
-    ----------
-    columns, traps : ndarray of float32, shape (n_columns, n_rows)
-        Charge (e-) and trap map in the model frame.
-    tables, single, literal
-        From `batch.calibration.cte_pass.Tables`.
-    """
-    stack, runs = scratch(columns.shape[1], tables[0].size)
-    charge = np.empty(columns.shape[1], np.float64)
-    for column in range(first, stop):
-        charge[:] = columns[column]
-        _readout(charge, traps[column], tables, single, literal, stack, runs)
-        columns[column] = charge
-
-
-@inner
 def _reduce_overcorrected(model: Floats, seen: Floats, traps: Image, threshold: float) -> bool:
     """Section 8, over-subtraction test: weaken the traps before a readout cosmic ray; was there one?"""
     found = False
@@ -133,10 +89,75 @@ def _reduce_overcorrected(model: Floats, seen: Floats, traps: Image, threshold: 
 
 
 @kernel(
-    "void(float32[:, ::1], float32[:, ::1], float32[:, ::1], int64, int64, int64, float64, float64, boolean, "
-    f"{_TABLES}, {_SINGLE}, boolean)",
+    "void(float32[:, ::1], float32[:, ::1], float32[:, ::1], int64, int64, boolean, "
+    f"int64, float64, float64, boolean, {_TABLES}, {_SINGLE}, boolean)",
     uses=(cte_stack,),
 )
+def _treat(
+    columns: Image,
+    traps: Image,
+    result: Image,
+    first: int,
+    stop: int,
+    forward: bool,
+    iterations: int,
+    noise: float,
+    threshold: float,
+    fix_rocr: bool,
+    tables: Any,
+    single: Any,
+    literal: bool,
+) -> None:
+    """`read_out` and `invert` in one, because compiling the readout is what takes long."""
+    n = columns.shape[1]
+    stack, runs = scratch(n, tables[0].size)
+    seen = np.empty(n, np.float64)
+    model = np.empty(n, np.float64)
+    charge = np.empty(n, np.float64)
+    variance = noise * noise
+    shifts = tables[6]
+    for column in range(first, stop):
+        seen[:] = columns[column]
+        for _ in range(5):
+            model[:] = seen
+            for iteration in range(max(iterations, 1)):
+                peak = -np.inf
+                for r in range(n):
+                    charge[r] = model[r]
+                    peak = max(peak, charge[r])
+                for _ in range(shifts):
+                    if literal:
+                        peak = _shift_literally(charge, traps[column], peak, tables, single)
+                    else:
+                        peak = shift(charge, traps[column], peak, tables, stack, runs)
+                if iteration < iterations - 1:
+                    for r in range(n):
+                        d = charge[r] - seen[r]
+                        d2 = d * d
+                        model[r] -= d * (d2 / (d2 + variance))
+                else:
+                    for r in range(n):
+                        model[r] -= charge[r] - seen[r]
+            if not fix_rocr or not _reduce_overcorrected(model, seen, traps[column], threshold):
+                break
+        result[column] = charge if forward else model
+
+
+def read_out(
+    columns: Image, traps: Image, first: int, stop: int, tables: Any, single: Any, literal: bool
+) -> None:
+    """Section 7: read out the columns first..stop-1 in place.
+
+    Parameters
+    ----------
+    columns, traps : ndarray of float32, shape (n_columns, n_rows)
+        Charge (e-) and trap map in the model frame.
+    tables, single, literal
+        From `batch.calibration.cte_pass.Tables`.
+    """
+    _treat(columns, traps, columns, first, stop, True, 0, 0.0, 0.0, False, tables, single, literal)
+
+
 def invert(
     columns: Image,
     traps: Image,
@@ -166,27 +187,7 @@ def invert(
     tables, single, literal
         From `batch.calibration.cte_pass.Tables`.
     """
-    n = columns.shape[1]
-    stack, runs = scratch(n, tables[0].size)
-    seen = np.empty(n, np.float64)
-    model = np.empty(n, np.float64)
-    charge = np.empty(n, np.float64)
-    variance = noise * noise
-    for column in range(first, stop):
-        seen[:] = columns[column]
-        for _ in range(5):
-            model[:] = seen
-            for iteration in range(max(iterations, 1)):
-                charge[:] = model
-                _readout(charge, traps[column], tables, single, literal, stack, runs)
-                if iteration < iterations - 1:
-                    for r in range(n):
-                        d = charge[r] - seen[r]
-                        d2 = d * d
-                        model[r] -= d * (d2 / (d2 + variance))
-                else:
-                    for r in range(n):
-                        model[r] -= charge[r] - seen[r]
-            if not fix_rocr or not _reduce_overcorrected(model, seen, traps[column], threshold):
-                break
-        result[column] = model
+    _treat(
+        columns, traps, result, first, stop, False,
+        iterations, noise, threshold, fix_rocr, tables, single, literal,
+    )  # fmt: skip
