@@ -42,7 +42,7 @@ class Stage:
     version: int
     """Raise it when the stage's results change: everything made by older ones becomes stale."""
     needs: Callable[[Association, Exposure | None, Any], Needs]
-    """From the association, the exposure (None for the other scopes) and the stage's settings."""
+    """From the association, the exposure (None for the other scopes) and all settings."""
     set_aside_too: bool = False
     """True if exposures that will not be combined pass through this stage as well."""
 
@@ -123,7 +123,7 @@ def expand(
     settings: Mapping[str, Mapping[str, Any]],
     pixfracs: Sequence[float],
     *,
-    typed_settings: Mapping[str, Any],
+    typed_settings: Any = None,
     identities: Mapping[str, str] | None = None,
 ) -> tuple[Task, ...]:
     """Lay the stages over the associations.
@@ -138,8 +138,8 @@ def expand(
         JSON settings by stage name, for the fingerprints.
     pixfracs : sequence of float
         The sweep.
-    typed_settings : mapping
-        The same settings as objects, by stage name, for `Stage.needs`.
+    typed_settings : Settings
+        All settings as an object, for `Stage.needs`.
     identities : mapping, optional
         What else shapes products, by stage name or task id: the version of the calibration engine, the
         reference files that CRDS named.
@@ -162,7 +162,7 @@ def _expand_one(
     association: Association,
     settings: Mapping[str, Mapping[str, Any]],
     pixfracs: Sequence[float],
-    typed: Mapping[str, Any],
+    typed: Any,
     identities: Mapping[str, str],
 ) -> Iterator[Task]:
     made: dict[str, list[Task]] = {}
@@ -189,7 +189,7 @@ def _expand_one(
                 fingerprint=fingerprint(
                     stage, settings.get(stage.name, {}), [t.fingerprint for t in upstream], identity
                 ),
-                needs=stage.needs(association, exposure, typed.get(stage.name)),
+                needs=stage.needs(association, exposure, typed),
             )
             made[stage.name].append(task)
             yield task

@@ -71,7 +71,7 @@ def make_plan(
         associations,
         config.identity(settings),
         settings.sweep.pixfrac,
-        typed_settings=dict(settings),
+        typed_settings=settings,
         identities=identities,
     )
     return Plan(associations, tasks, settings.model_dump(mode="json"))

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.config import AlignSettings
+from batch.config import AlignSettings, Settings
+from batch.drizzling.size import PIXEL, largest_chip
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from batch.alignment.sources import Sources
     from batch.alignment.tweakreg import Fit
 
-PIXEL = {"WFC": 0.05, "HRC": 0.025}
-"""Pixel scale of the undistorted detector, arcsec."""
 LEAST_OVERLAP = 0.02
 """Fraction of an exposure's area that has to lie on another one for stars to be shared."""
 ENOUGH_OVERLAP = 0.3
@@ -32,12 +31,12 @@ CATALOG_ROWS = 5000
 """Rows of a catalogue that are used, the brightest where brightness is given."""
 
 
-def needs(association: Association, exposure: Exposure | None, settings: AlignSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """TweakReg's comparison of all pairs of stars, or the search for stars in the largest chip."""
     count = len(association.exposures)
-    if count < 2 and settings.catalog is None:
+    if count < 2 and settings.align.catalog is None:
         return Needs(memory=120_000_000, seconds=2, timeout=300)
-    pixels = max((e.shape[0] * e.shape[1] for e in association.exposures if e.shape), default=0)
+    pixels = largest_chip(association)
     chips = sum(e.chips for e in association.exposures)
     return Needs(
         memory=400_000_000 + 20 * pixels,

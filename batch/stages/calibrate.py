@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from batch.config import CalibrateSettings
+from batch.config import CalibrateSettings, Settings
 from batch.errors import InputError
 from batch.isolation.environment import reference_environment, reference_folder
 from batch.model.observation import Association, Exposure
@@ -17,12 +17,12 @@ from batch.stages.interface import Inputs, Outcome, image_product
 from batch.stages.references import STEPS
 
 
-def needs(association: Association, exposure: Exposure | None, settings: CalibrateSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """What the engine asks for."""
     from batch.calibration import get_engine
 
     assert exposure is not None
-    return get_engine(settings.engine).needs(exposure)
+    return get_engine(settings.calibrate.engine).needs(exposure)
 
 
 STAGE = Stage(

@@ -8,40 +8,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from batch.config import CombineSettings
+from batch.config import CombineSettings, Settings
+from batch.drizzling.size import SCALE, largest_chip, output_pixels
 from batch.isolation.environment import reference_environment, reference_folder
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
 from batch.stages.interface import Inputs, Outcome, image_product
 
-SCALE = {"WFC": 0.03, "HRC": 0.025}
-"""Output pixel where the settings give none, arcsec."""
 KINDS = {"sci": "mosaic", "wht": "weight", "ctx": "context"}
 
 
-def output_pixels(association: Association, scale: float | None) -> float:
-    """Pixels of the mosaic, at most: the chips on top of each other, turned by 45 degrees."""
-    from batch.stages.align import PIXEL
-
-    most = 0.0
-    for e in association.exposures:
-        if e.shape:
-            ratio = PIXEL[e.detector] / (scale or SCALE[e.detector])
-            most = max(most, 0.54 * ((e.shape[0] * e.chips + e.shape[1]) * ratio) ** 2)
-    return most
-
-
-def largest_chip(association: Association) -> int:
-    """Pixels of the largest chip."""
-    return max((e.shape[0] * e.shape[1] for e in association.exposures if e.shape), default=0)
-
-
-def needs(association: Association, exposure: Exposure | None, settings: CombineSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """Three images of the output, and some twenty of one chip in the search for cosmic rays.
 
     Measured: 265 MB for the libraries, 76 bytes a pixel of a chip, 12 a pixel of the output.
     """
-    chip, output = largest_chip(association), output_pixels(association, settings.scale)
+    chip, output = largest_chip(association), output_pixels(association, settings.combine.scale)
     pixels = sum(e.chips for e in association.exposures) * chip
     return Needs(
         memory=round(320_000_000 + 80 * chip + 12 * output),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from batch.config import FetchSettings
+from batch.config import FetchSettings, Settings
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
 from batch.stages.interface import Inputs, Outcome, image_product, product
 
 
-def needs(association: Association, exposure: Exposure | None, settings: FetchSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """A copy and one reading of the file."""
     assert exposure is not None
     pixels = exposure.chips * exposure.shape[0] * exposure.shape[1]

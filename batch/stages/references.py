@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch.config import ReferencesSettings
+from batch.config import ReferencesSettings, Settings
 from batch.errors import InputError, LibraryError, MissingReferenceError, UsageError
 from batch.model.json import encode
 from batch.model.names import plain_name
@@ -28,7 +28,7 @@ from batch.stages.interface import Inputs, Outcome, product
 log = logging.getLogger(__name__)
 
 
-def needs(association: Association, exposure: Exposure | None, settings: ReferencesSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """One call of `crds bestrefs` on a header."""
     return Needs(memory=200_000_000, seconds=3, timeout=600)
 

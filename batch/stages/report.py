@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.config import ReportSettings
-from batch.drizzling.size import expected_pixels
+from batch.config import ReportSettings, Settings
+from batch.drizzling.size import output_pixels
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage, pixfrac_name
 from batch.stages.interface import Inputs, Outcome, product
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _KEYWORDS = ("TARGNAME", "PROPOSID", "EXPTIME")
 
 
-def needs(association: Association, exposure: Exposure | None, settings: ReportSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """Libraries, bands of the mosaic, pictures; the mosaic and its weight are read once."""
-    pixels = expected_pixels(association)
+    pixels = output_pixels(association, settings.combine.scale)
     seconds = 5 + 1e-7 * pixels
     return Needs(
-        memory=240_000_000 + 60 * settings.preview**2,
+        memory=240_000_000 + 60 * settings.report.preview**2,
         seconds=seconds,
         timeout=600 + 20 * seconds,
     )

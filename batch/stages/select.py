@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from batch.config import SelectSettings
-from batch.drizzling.size import expected_pixels
+from batch.config import SelectSettings, Settings
+from batch.drizzling.size import output_pixels
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage, pixfrac_name, subject
@@ -18,9 +18,9 @@ _EXTENSIONS = {"SCI": "mosaic", "WHT": "weight", "CTX": "context"}
 """EXTNAME in the chosen mosaic, and the kind of the sweep's product that it comes from."""
 
 
-def needs(association: Association, exposure: Exposure | None, settings: SelectSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """One copy of three images of 4 bytes a pixel, 4 MB at a time, at some 200 MB/s."""
-    seconds = 2 + 12 * expected_pixels(association) / 2e8
+    seconds = 2 + 12 * output_pixels(association, settings.combine.scale) / 2e8
     return Needs(memory=120_000_000, seconds=seconds, timeout=300 + 20 * seconds)
 
 

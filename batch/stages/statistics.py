@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.config import StatisticsSettings
-from batch.drizzling.size import expected_pixels
+from batch.config import Settings, StatisticsSettings
+from batch.drizzling.size import output_pixels
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _USUAL_PIXFRACS = 10
 
 
-def needs(association: Association, exposure: Exposure | None, settings: StatisticsSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """Libraries, a few chunks, the cells of the mosaic; two passes over every map.
 
     Measured for ten pixfracs: 0.24 GB and 5 s at 3,026 x 3,866, 0.49 GB and 32 s at 9,240 x 9,240.
     """
-    pixels = expected_pixels(association)
-    whole = settings.chunk + settings.tile
+    pixels = output_pixels(association, settings.combine.scale)
+    whole = settings.statistics.chunk + settings.statistics.tile
     seconds = 3 + 4e-8 * pixels * _USUAL_PIXFRACS
     return Needs(
         memory=230_000_000 + 40 * whole**2 + 3 * pixels,

@@ -5,19 +5,20 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from batch.config import SweepSettings
+from batch.config import Settings, SweepSettings
+from batch.drizzling.size import largest_chip, output_pixels
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage, pixfrac_name
-from batch.stages.combine import KINDS, find_flats, largest_chip, output_pixels
+from batch.stages.combine import KINDS, find_flats
 from batch.stages.interface import Inputs, Outcome, image_product
 
 
-def needs(association: Association, exposure: Exposure | None, settings: SweepSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """Three images of the output, and some of one chip.
 
     Measured: 290 MB for the libraries, 35 bytes a pixel of a chip, 12 a pixel of the output.
     """
-    chip, output = largest_chip(association), output_pixels(association, None)
+    chip, output = largest_chip(association), output_pixels(association, settings.combine.scale)
     pixels = sum(e.chips for e in association.exposures) * chip
     return Needs(
         memory=round(330_000_000 + 40 * chip + 12 * output),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from batch.config import WcsSettings
+from batch.config import Settings, WcsSettings
 from batch.errors import LibraryError
 from batch.isolation.environment import reference_environment, reference_folder
 from batch.isolation.library import library_call
@@ -21,15 +21,15 @@ CORRECTIONS = {"NPOLFILE": "WCSDVARR", "D2IMFILE": "D2IMARR"}
 """Reference keyword of a look-up table, and the extension that the table becomes."""
 
 
-def needs(association: Association, exposure: Exposure | None, settings: WcsSettings) -> Needs:
+def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """The file is held in memory once, behind the libraries."""
     assert exposure is not None
     file = 10 * exposure.shape[0] * exposure.shape[1] * exposure.chips if exposure.shape else 0
     return Needs(
         memory=150_000_000 + file,
-        seconds=4 if not settings.use_db else 20,
+        seconds=4 if not settings.wcs.use_db else 20,
         timeout=600,
-        network=settings.use_db,
+        network=settings.wcs.use_db,
     )
 
 

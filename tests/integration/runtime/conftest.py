@@ -80,7 +80,7 @@ def toy_plan(associations: int = 2, exposures: int = 3, pixfracs: tuple[float, .
         Association(f"asn{a}", tuple(exposure(f"j{a:04d}x{e:02d}q") for e in range(exposures)))
         for a in range(associations)
     )
-    return Plan(made, expand(chain, made, {}, pixfracs, typed_settings={}), {})
+    return Plan(made, expand(chain, made, {}, pixfracs), {})
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch.config import Settings
+from batch.config import Settings, identity
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Task, expand
 from batch.model.record import Record, Status
@@ -42,9 +42,13 @@ class Bench:
             t for t in self.tasks.values() if (t.stage, t.exposure, t.pixfrac) == (stage, exposure, pixfrac)
         )
         request = Request(
-            task, self.association, getattr(self.settings, stage).model_dump(mode="json"), str(self.work.root)
+            tasks=(task,),
+            needs=task.needs,
+            association=self.association,
+            settings=getattr(self.settings, stage).model_dump(mode="json"),
+            work=str(self.work.root),
         )
-        record = execute(request, *(self.records[name] for name in task.upstream))
+        (record,) = execute(request, *(self.records[name] for name in task.upstream))
         self.records[task.id] = record
         return record
 
@@ -103,9 +107,8 @@ def set_up(
             names[path] = {k: header[k].removeprefix("jref$") for k in wanted if "$" in header.get(k, "")}
     association = Association(NAME, tuple(exposures))
     stages = [m.STAGE for m in (fetch, references, calibrate, wcs, align, combine, sweep)]
-    typed = {s.name: getattr(settings, s.name) for s in stages}
-    plain = {name: section.model_dump(mode="json") for name, section in typed.items()}
-    tasks = {t.id: t for t in expand(stages, [association], plain, pixfracs, typed_settings=typed)}
+    plain = identity(settings)
+    tasks = {t.id: t for t in expand(stages, [association], plain, pixfracs, typed_settings=settings)}
     bench = Bench(work, association, settings, tasks, {})
     for path, exposure in zip(flts, exposures, strict=True):
         for stage in ("references", "calibrate"):

@@ -41,7 +41,7 @@ def tasks(
 ) -> dict[str, Task]:
     settings = settings or Settings()
     made = expand(
-        chain, [asn], identity(settings), settings.sweep.pixfrac[:3], typed_settings=dict(settings), **options
+        chain, [asn], identity(settings), settings.sweep.pixfrac[:3], typed_settings=settings, **options
     )
     return {t.id: t for t in made}
 
