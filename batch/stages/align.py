@@ -70,8 +70,6 @@ def run(inputs: Inputs, area: Path, settings: AlignSettings) -> Outcome:
 
     detector = exposures[0].detector
     sources = [_sources(path, detector, settings) for path in paths]
-    for exposure, chips in zip(exposures, sources, strict=True):
-        _enough(exposure.rootname, chips, settings)
     first, reason = _reference(exposures, [sum(map(len, chips)) for chips in sources])
     grids = [_wcs(path) for path in paths]
     margin = settings.search_radius / PIXEL[detector]
@@ -81,6 +79,9 @@ def run(inputs: Inputs, area: Path, settings: AlignSettings) -> Outcome:
         catalog = read_catalog(settings.catalog, grids, margin, CATALOG_ROWS)
         reason = f"{len(catalog)} stars of catalogue {settings.catalog.name}"
     order = _order(exposures, matrix, first, absolute=bool(catalog))
+    # after the overlap: an exposure of another field may have no stars, but that is not what is wrong with it
+    for exposure, chips in zip(exposures, sources, strict=True):
+        _enough(exposure.rootname, chips, settings)
     found = align(
         [paths[i] for i in order],
         [sources[i] for i in order],
