@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from batch.calibration import cte_stack
-from batch.calibration.compile import inner, kernel
 from batch.calibration.cte_stack import Floats, Image, scratch, shift
+from batch.compile import inner, kernel
 
 _TABLES = "Tuple((float64[::1], float64[::1], int32[::1], float64[::1], float64[::1], int64, int64))"
 _SINGLE = "Tuple((float64[::1], float32[:, ::1], float32[:, ::1]))"

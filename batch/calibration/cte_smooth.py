@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batch.calibration.compile import inner, kernel
+from batch.compile import inner, kernel
 
 _MOST_ITERATIONS = 100
 _COLUMNS_PER_TURN = 64

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batch.calibration.compile import inner
+from batch.compile import inner
 
 TOP, SINCE, LOW, HIGH = range(4)
 FACTOR, LEVEL = range(2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from batch.calibration.compile import kernel
+from batch.compile import kernel
 
 F32 = npt.NDArray[np.float32]
 I16 = npt.NDArray[np.int16]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from batch.calibration import compile as kernels
+from batch import compile as kernels
 
 ROOT = Path(__file__).resolve().parents[3]
 
 MODULE = """
 import sys
 import numpy as np
-from batch.calibration.compile import inner, kernel
+from batch.compile import inner, kernel
 
 @inner
 def twice(x):
@@ -88,13 +88,13 @@ def test_a_change_of_a_used_module_is_noticed(tmp_path: Path) -> None:
     used = tmp_path / "made_used.py"
     path = tmp_path / "made_kernels.py"
     path.write_text(
-        "import made_used\nfrom batch.calibration.compile import kernel\n"
+        "import made_used\nfrom batch.compile import kernel\n"
         '@kernel("float64(float64)", uses=(made_used,))\ndef double(x):\n    return made_used.twice(x)\n'
         "print(double(4.0))\n"
     )
     for factor, result in ((2.0, "8.0"), (3.0, "12.0")):
         used.write_text(
-            f"from batch.calibration.compile import inner\n@inner\ndef twice(x):\n    return {factor} * x\n"
+            f"from batch.compile import inner\n@inner\ndef twice(x):\n    return {factor} * x\n"
         )
         assert finish(start(path, tmp_path / "cache"))[1] == result
 
