@@ -48,9 +48,9 @@ class BuiltinEngine:
         return f"{self.name} {self.version()}"
 
     def needs(self, exposure: Exposure) -> Needs:
-        """Memory and time of one exposure, as measured; for WFC with the CTE correction."""
+        """Memory and time of one exposure, as measured."""
         pixels = exposure.chips * exposure.shape[0] * exposure.shape[1]
-        corrects_cte = exposure.detector == "WFC"
+        corrects_cte = exposure.detector == "WFC" and exposure.cte
         memory = 210e6 + (34 if corrects_cte else 18) * pixels
         seconds = 3 + (2.5e-6 if corrects_cte else 1e-7) * pixels
         return Needs(memory=int(memory), seconds=seconds, timeout=3600.0)

@@ -26,6 +26,8 @@ class Exposure:
     chips: int
     stamp: str
     """Changes when the source file changes: its size and modification time."""
+    cte: bool = False
+    """Whether its header asks for the CTE correction, which decides what calibration takes."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ def describe(path: Path) -> Exposure:
                 shape=(int(science["NAXIS2"]), int(science["NAXIS1"])),
                 chips=chips(primary),
                 stamp=stamp(path),
+                cte=str(primary.get("PCTECORR", "OMIT")).strip().upper() == "PERFORM",
             )
     except (OSError, KeyError, ValueError, TypeError, fits.VerifyError) as error:
         raise InputError.about(path, f"cannot be read as FITS ({_words(error)})", "fetch it again") from None

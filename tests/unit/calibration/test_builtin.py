@@ -239,11 +239,14 @@ def test_engines_by_name() -> None:
 
 
 def test_needs_grow_with_the_frame() -> None:
-    def needs(shape: tuple[int, int], chips: int) -> Any:
-        described = Described("j", "WFC", "WFC", "ABCD", (), 1.0, 5e4, shape, chips, "")
+    def needs(shape: tuple[int, int], chips: int, cte: bool = False) -> Any:
+        described = Described("j", "WFC", "WFC", "ABCD", (), 1.0, 5e4, shape, chips, "", cte)
         return BuiltinEngine().needs(described)
 
     full, small = needs((2068, 4144), 2), needs((1044, 1062), 1)
+    trailed = needs((2068, 4144), 2, cte=True)
+    assert full.memory < trailed.memory <= 1.0e9
+    assert full.seconds < trailed.seconds
     assert 0.4e9 < full.memory <= 1.0e9
     assert small.memory < full.memory
     assert full.timeout > full.seconds > small.seconds

@@ -33,6 +33,7 @@ exposures = st.builds(
     shape=st.tuples(counts, counts),
     chips=counts,
     stamp=texts,
+    cte=st.booleans(),
 )
 products = st.builds(
     Product,
