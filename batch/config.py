@@ -140,12 +140,29 @@ class StatisticsSettings(_Section):
 
 
 class SelectSettings(_Section):
-    """Which pixfrac is chosen."""
+    """Which pixfrac is chosen: the smallest that stands the three tests of the DrizzlePac documentation.
+
+    No holes, an even weight map, round stars. The ACS drizzling tutorial asks for a RMS/median below "2",
+    which reads like a slip: every pixfrac of its own table, with 0.65 at the worst, would pass. The published
+    advice (DrizzlePac handbook) is 0.2 to 0.3.
+    """
 
     rms_over_median: float = Field(0.2, gt=0)
-    """Largest RMS/median of the weight map (DrizzlePac handbook: 0.2 to 0.3)."""
+    """Largest RMS/median of the weight map. 0.2 is the strict end of the advice: noise then varies by a tenth
+    from pixel to pixel."""
     empty_fraction: float = Field(0.0, ge=0, lt=1)
-    """Largest fraction of pixels without weight inside the footprint (what counts: `drizzling.weights`)."""
+    """Largest fraction of pixels without weight inside the footprint (what counts: `drizzling.weights`). None
+    at all by default, because a hole in a star spoils its photometry."""
+    max_ellipticity: float = Field(0.15, gt=0, le=1)
+    """Largest ellipticity, 1 - minor axis / major axis, of the typical star. Stars that are round in WFC's
+    pixels, which are rhombs on the sky, have up to 0.09; two halves of a visit one pixel apart give 0.15."""
+    max_fwhm_growth: float = Field(0.1, gt=0)
+    """How much wider the typical star may be than at the pixfrac where it is narrowest, a fraction. Drops as
+    large as pixels widen WFC's stars by 0.09; more comes from something else."""
+    stars: int = Field(50, ge=5, le=1000)
+    """How many stars are measured at most, the brightest that are unsaturated and alone."""
+    min_stars: int = Field(5, ge=1)
+    """With fewer in the field, stars are not judged."""
 
 
 class ReportSettings(_Section):

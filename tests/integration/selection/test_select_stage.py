@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.config import SelectSettings
+from batch.drizzling.choice import cards, choose, history
 from batch.errors import InputError
 from batch.stages import select, statistics
 
@@ -45,28 +47,28 @@ def rows(ratios: dict[float, float | None], empty: dict[float, int] | None = Non
 
 
 def test_the_tutorial_visit() -> None:
-    choice = select.choose(rows(PUBLISHED), SelectSettings())
+    choice = choose(rows(PUBLISHED), SelectSettings())
     assert (choice.pixfrac, choice.passed) == (0.8, True)
     assert [v.passes for v in choice.verdicts] == [False] * 7 + [True] * 3
-    assert select.choose(rows(PUBLISHED), SelectSettings(rms_over_median=0.3)).pixfrac == 0.6
+    assert choose(rows(PUBLISHED), SelectSettings(rms_over_median=0.3)).pixfrac == 0.6
 
 
 def test_holes_reject_what_the_weight_would_let_pass() -> None:
-    choice = select.choose(rows(PUBLISHED, {0.8: 3}), SelectSettings())
+    choice = choose(rows(PUBLISHED, {0.8: 3}), SelectSettings())
     assert choice.pixfrac == 0.9
     assert choice.verdicts[7].reasons == ("3 empty pixels",)
-    assert select.choose(rows(PUBLISHED, {0.8: 3}), SelectSettings(empty_fraction=1e-5)).pixfrac == 0.8
+    assert choose(rows(PUBLISHED, {0.8: 3}), SelectSettings(empty_fraction=1e-5)).pixfrac == 0.8
 
 
 def test_every_reason_is_kept() -> None:
-    (verdict,) = select.choose(rows({0.1: 0.652}, {0.1: 7}), SelectSettings()).verdicts
+    (verdict,) = choose(rows({0.1: 0.652}, {0.1: 7}), SelectSettings()).verdicts
     assert verdict.reasons == ("7 empty pixels", "RMS/median 0.652 > 0.2")
-    (verdict,) = select.choose(rows({0.1: None}), SelectSettings()).verdicts
+    (verdict,) = choose(rows({0.1: None}), SelectSettings()).verdicts
     assert verdict.reasons == ("the median weight is zero",)
 
 
 def test_without_a_pixfrac_that_passes_the_largest_is_a_marked_compromise() -> None:
-    choice = select.choose(rows({0.3: 0.5, 0.5: 0.351}), SelectSettings())
+    choice = choose(rows({0.3: 0.5, 0.5: 0.351}), SelectSettings())
     assert (choice.pixfrac, choice.passed) == (0.5, False)
     assert choice.why == "no pixfrac passes; pixfrac 0.5, the largest, is the best compromise"
 
@@ -78,7 +80,7 @@ measured = st.tuples(st.floats(0, 1), st.integers(0, 3)).map(lambda t: (t[0], t[
 def test_the_choice_is_the_smallest_that_passes(found: dict[float, tuple[float, int]], limit: float) -> None:
     settings = SelectSettings(rms_over_median=limit)
     table = rows({p: r for p, (r, _) in found.items()}, {p: n for p, (_, n) in found.items()})
-    choice = select.choose(table, settings)
+    choice = choose(table, settings)
     passing = [p for p, (r, n) in found.items() if r <= limit and n == 0]
     assert choice.passed == bool(passing)
     assert choice.pixfrac == (min(passing) if passing else max(found))
@@ -133,7 +135,17 @@ def test_headers_carry_exposures_wcs_and_choice(chosen: Any) -> None:
         assert primary["PFEMPTY"] == row["empty_fraction"] == 0
         history = " ".join(map(str, primary["HISTORY"]))
         assert "made for a test" in history
-        assert re.search(r"pf0\.3 RMS/median 0\.\d{4} empty 0 rejected: RMS/median 0\.\d{3} > 0\.2", history)
+        joined = "".join(map(str, primary["HISTORY"]))
+        assert re.search(
+            r'pf0\.3 RMS/median 0\.\d{4} empty 0 FWHM 0\.\d{4}" ellipticity 0\.\d{4} '
+            r"rejected: RMS/median 0\.\d{3} > 0\.2",
+            joined,
+        )
+        assert primary["PFNSTAR"] >= 5
+        for keyword, name in (("PFELLIP", "ellipticity"), ("PFFWHM", "fwhm"), ("PFFWGROW", "fwhm_growth")):
+            assert primary[keyword] == pytest.approx(row[name], rel=1e-12)
+        assert (primary["PFELLLIM"], primary["PFFWLIM"]) == (0.15, 0.1)
+        assert 1 < primary["PFNOISE"] < 3
 
 
 def test_a_compromise_is_marked_everywhere(published: Any, maps: Maps) -> None:
@@ -141,7 +153,8 @@ def test_a_compromise_is_marked_everywhere(published: Any, maps: Maps) -> None:
     published.run(statistics, box_size=64)
     outcome = published.run(select)
     assert outcome.results["passed"] is False
-    (note,) = outcome.notes
+    note, stars = outcome.notes
+    assert stars.startswith("stars were not judged: 0 are bright, unsaturated, alone and without gaps, 5 are")
     assert note.startswith("no pixfrac passes; pixfrac 0.3, the largest, is the best compromise: ")
     header = fits.getheader(published.inputs("report").file("select", "chosen"))
     assert header["PFPASSED"] is False
@@ -156,17 +169,79 @@ def test_a_median_of_zero_leaves_its_keyword_undefined(published: Any, maps: Map
     assert header["PFRMSMED"] is None
 
 
+@pytest.mark.parametrize("value", [None, math.inf, -math.inf, math.nan])
+def test_no_header_ever_holds_what_fits_cannot(value: float | None) -> None:
+    """A median weight of zero has an infinite ratio; astropy refuses to write inf and nan."""
+    row = {"pixfrac": 0.1, "rms_over_median": value, "empty_fraction": 0.5, "empty_pixels": 7}
+    star = {"pixfrac": 0.1, "stars": 9, "fwhm": value, "fwhm_growth": 0.0, "ellipticity": 0.1}
+    choice = choose([row], SelectSettings(), [{**star, "noise_factor": value}])
+    assert "the median weight is zero" in choice.chosen.reasons
+    header = fits.Header()
+    for keyword, number, comment in cards(choice, SelectSettings()):
+        header[keyword] = (number, comment)
+        assert len(fits.Card(keyword, number, comment).image) == 80
+    for line in history(choice, SelectSettings()):
+        header.add_history(line)
+    again = fits.Header.fromstring(header.tostring())
+    assert again["PFRMSMED"] is None
+    assert again["PFFWHM"] is None
+    assert again["PFEMPTY"] == 0.5
+
+
+STAR = {"stars": 20, "fwhm": 0.09, "fwhm_growth": 0.02, "ellipticity": 0.07, "noise_factor": 1.5}
+
+
+def typical(**changes: dict[float, Any]) -> list[dict[str, Any]]:
+    return [{"pixfrac": p, **STAR, **{k: by[p] for k, by in changes.items() if p in by}} for p in PUBLISHED]
+
+
+def test_stars_that_are_not_round_reject_what_the_weight_would_let_pass() -> None:
+    stars = typical(ellipticity={0.8: 0.153}, fwhm_growth={0.9: 0.117})
+    choice = choose(rows(PUBLISHED), SelectSettings(), stars)
+    assert choice.pixfrac == 1.0
+    assert choice.verdicts[7].reasons == ("ellipticity 0.153 > 0.15",)
+    assert choice.verdicts[8].reasons == ("FWHM grown by 0.117 > 0.1",)
+    assert (
+        choice.why == "pixfrac 1.0 is the smallest that leaves no holes, an even weight map and round stars"
+    )
+    assert choose(rows(PUBLISHED), SelectSettings(max_ellipticity=0.16), stars).pixfrac == 0.8
+
+
+def test_stars_lost_to_gaps_reject_a_pixfrac() -> None:
+    choice = choose(rows(PUBLISHED), SelectSettings(), typical(stars={0.8: 2}, ellipticity={0.8: None}))
+    assert choice.verdicts[7].reasons == ("gaps leave 2 stars that can be measured",)
+    assert choice.pixfrac == 0.9
+
+
+def test_without_stars_two_tests_remain() -> None:
+    choice = choose(rows(PUBLISHED), SelectSettings())
+    assert choice.pixfrac == 0.8
+    assert not choice.stars_judged
+    assert choice.why == "pixfrac 0.8 is the smallest that leaves no holes and an even weight map"
+    assert "stars: too few to judge" in history(choice, SelectSettings())
+
+
 def test_an_image_cut_short_is_an_error(chosen: Any) -> None:
-    for path in Path(chosen.products / "sweep").rglob("*_wht.fits"):
+    for path in Path(chosen.products / "sweep").rglob("*_ctx.fits"):
         path.write_bytes(path.read_bytes()[:-2880])
     with (
         pytest.warns(match="File may have been truncated"),
-        pytest.raises(InputError, match=r"_drz_wht\.fits: is cut short by 2880 bytes"),
+        pytest.raises(InputError, match=r"_drz_ctx\.fits: is cut short by 2880 bytes"),
+    ):
+        chosen.run(select)
+
+
+def test_a_mosaic_cut_short_is_an_error(chosen: Any) -> None:
+    for path in Path(chosen.products / "sweep").rglob("*_sci.fits"):
+        path.write_bytes(path.read_bytes()[:8640])
+    with (
+        pytest.warns(match="File may have been truncated"),
+        pytest.raises(InputError, match=r"pf1\.0_drz_sci\.fits\[0\]: cannot be read"),
     ):
         chosen.run(select)
 
 
 def test_absent_images_are_an_error(chosen: Any) -> None:
     chosen.records = [r for r in chosen.records if r.stage != "sweep"]
-    with pytest.raises(InputError, match=r"j94f05010/pf.*: the sweep left no mosaic and no weight"):
+    with pytest.raises(InputError, match=r"j94f05010: the sweep left no mosaic and no weight"):
         chosen.run(select)

@@ -1,0 +1,1 @@
+"""Stars in drizzled mosaics: found once, measured at every pixfrac."""
