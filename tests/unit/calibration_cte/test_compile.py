@@ -93,9 +93,7 @@ def test_a_change_of_a_used_module_is_noticed(tmp_path: Path) -> None:
         "print(double(4.0))\n"
     )
     for factor, result in ((2.0, "8.0"), (3.0, "12.0")):
-        used.write_text(
-            f"from batch.compile import inner\n@inner\ndef twice(x):\n    return {factor} * x\n"
-        )
+        used.write_text(f"from batch.compile import inner\n@inner\ndef twice(x):\n    return {factor} * x\n")
         assert finish(start(path, tmp_path / "cache"))[1] == result
 
 
