@@ -172,6 +172,9 @@ class ReportSettings(_Section):
     """Longest side of the preview image, pixels."""
     zoom: int = Field(96, ge=16, le=512)
     """Side of the detail that is shown at several pixfracs, output pixels."""
+    published_curve: Literal["auto", "always", "never"] = "auto"
+    """Lay the published curve of J9L960010 under the visit's own. ``auto``: where the two can be compared,
+    that is for four WFC exposures, the square kernel and a scale of 0.03 arcsec, as in the demo."""
 
 
 class ClusterSettings(_Section):

@@ -112,6 +112,11 @@ def engines(records: Iterable[Record]) -> tuple[str, ...]:
     )
 
 
+def stars(select: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is known of stars: ``judged``, ``found``, ``needed``, ``apertures``, ``pixfracs``; or nothing."""
+    return _mapping(select.get("stars"))
+
+
 def exposures(association: Association, records: Sequence[Record]) -> list[ExposureRow]:
     """One row per exposure that is combined."""
     combined = results(records, "combine")

@@ -20,12 +20,12 @@ from batch.model.plan import pixfrac_name
 Theme = Literal["light", "dark"]
 Rgb = NDArray[np.uint8]
 
-# ink, faint ink, paper, accent, alarm: the page's own colours
-_COLOURS: dict[Theme, tuple[str, str, str, str, str]] = {
+COLOURS: dict[Theme, tuple[str, str, str, str, str]] = {
     "light": ("#22262b", "#8a929c", "#ffffff", "#0b6e8f", "#b3410e"),
     "dark": ("#e3e6ea", "#7d8590", "#1a1d21", "#5bbcd9", "#f0894f"),
 }
-_NO_DATA = (58, 64, 74)
+"""Ink, faint ink, paper, accent, alarm: the page's own colours."""
+NO_DATA = (58, 64, 74)
 _NO_WEIGHT = (214, 69, 32)
 _DOTS = 100
 
@@ -46,6 +46,7 @@ def curve(
     limit: float,
     chosen: float,
     theme: Theme = "light",
+    published: Mapping[str, Mapping[float, float]] | None = None,
 ) -> bytes:
     """RMS/median against pixfrac.
 
@@ -59,8 +60,10 @@ def curve(
         What is allowed.
     chosen : float
         The pixfrac that was taken.
+    published : mapping, optional
+        Curves of others, RMS/median by pixfrac, by name.
     """
-    ink, faint, paper, accent, alarm = _COLOURS[theme]
+    ink, faint, paper, accent, alarm = COLOURS[theme]
     figure = Figure(figsize=(7.2, 4.0), dpi=200, facecolor=paper, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=paper)
@@ -69,6 +72,21 @@ def curve(
     for pixfrac, values in boxes.items():
         there = [v for v in values if v is not None]
         axes.plot([pixfrac] * len(there), there, "_", color=faint, ms=9, mew=1, zorder=1)
+    others = published or {}
+    top = max([limit, *(y for _, y in drawn), *(y for c in others.values() for y in c.values())])
+    for name, values_of in others.items():
+        xs, ys = zip(*sorted(values_of.items()), strict=True)
+        axes.plot(xs, ys, "D-", color=accent, lw=1, ms=3.5, alpha=0.75, zorder=2)
+        at = min(2, len(xs) - 1)
+        axes.annotate(
+            f"{name}, published",
+            (xs[at], ys[at]),
+            (6, 6),
+            textcoords="offset points",
+            color=accent,
+            bbox={"fc": paper, "ec": "none", "pad": 1},
+            zorder=2,
+        )
     axes.axhline(limit, color=alarm, lw=1, ls=(0, (6, 4)), zorder=2)
     axes.plot(*zip(*drawn, strict=True) if drawn else ([], []), color=ink, lw=1.2, zorder=3)
     for x, y, passes in points:
@@ -77,12 +95,16 @@ def curve(
             axes.plot(x, y, "o", ms=6, mfc=face, mec=ink, mew=1.2, zorder=4)
             if x == chosen:
                 axes.plot(x, y, "o", ms=14, mfc="none", mec=accent, mew=2.2, zorder=5)
+                # below the curve there is room, but for its two ends
+                place, side = ((-11, -17), "right") if x >= 0.25 and y > 0.12 * top else ((4, 16), "right")
+                if x < 0.25:
+                    place, side = (12, 10), "left"
                 axes.annotate(
                     f"chosen: {pixfrac_name(x)[2:]}",
                     (x, y),
-                    (12, 10) if x < 0.85 else (4, 16),
+                    place,
                     textcoords="offset points",
-                    ha="left" if x < 0.85 else "right",
+                    ha=side,
                     color=accent,
                     weight="bold",
                     bbox={"fc": paper, "ec": "none", "pad": 1},
@@ -93,7 +115,7 @@ def curve(
     axes.set_xlabel("pixfrac", color=ink)
     axes.set_ylabel("RMS / median of the weight", color=ink)
     axes.set_xlim(0, 1.05)
-    axes.set_ylim(0, 1.12 * max([limit, *(y for _, y in drawn)]))
+    axes.set_ylim(0, 1.12 * top)
     axes.set_xticks([i / 10 for i in range(11)])
     axes.locator_params(axis="y", nbins=6)
     axes.tick_params(colors=ink, length=3)
@@ -101,7 +123,7 @@ def curve(
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(faint)
-    return _saved(figure)
+    return saved(figure)
 
 
 @dataclass(frozen=True)
@@ -130,7 +152,7 @@ class Stretch:
         scaled = np.arcsinh((np.clip(image, self.low, self.high) - self.low) / self.softening)
         grey = np.nan_to_num(255 * scaled / np.arcsinh((self.high - self.low) / self.softening))
         rgb = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-        rgb[~np.isfinite(image)] = _NO_DATA
+        rgb[~np.isfinite(image)] = NO_DATA
         return rgb
 
 
@@ -141,7 +163,7 @@ def weight_colours(weight: NDArray[np.floating[Any]], top: float, *, holes: bool
     """
     shades = colormaps["bone"](np.clip(weight / top if top > 0 else weight, 0, 1), bytes=True)
     rgb: Rgb = shades[..., :3].copy()
-    rgb[~(weight > 0)] = _NO_WEIGHT if holes else _NO_DATA
+    rgb[~(weight > 0)] = _NO_WEIGHT if holes else NO_DATA
     return rgb
 
 
@@ -188,7 +210,7 @@ def annotated(
         axes.add_patch(Rectangle(corner, *size, fill=False, ec="white", lw=1.5))
     if cd is not None:
         _compass(axes, np.asarray(cd, dtype=float) * factor / times, rows, columns)
-    return _saved(figure)
+    return saved(figure)
 
 
 def _compass(axes: Any, cd: NDArray[np.float64], rows: int, columns: int) -> None:
@@ -223,8 +245,9 @@ def _panel(x: float, y: float, width: float, height: float) -> Rectangle:
     return Rectangle((x, y), width, height, fc="black", ec="none", alpha=0.5)
 
 
-def _saved(figure: Figure) -> bytes:
+def saved(figure: Figure) -> bytes:
+    """A figure as PNG: the same numbers give the same file."""
     buffer = io.BytesIO()
-    # no software, no date: the same numbers give the same file
+    # no software, no date
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -54,13 +54,23 @@ class Zoom:
 
 
 @dataclass(frozen=True)
+class Stamps:
+    """The same stars at one pixfrac."""
+
+    pixfrac: float
+    image: Image
+
+
+@dataclass(frozen=True)
 class Pictures:
     """What the page shows; any of it may be absent."""
 
     mosaic: Image | None = None
     weight: Image | None = None
     curve: Image | None = None
+    tiles: Image | None = None
     zooms: Sequence[Zoom] = ()
+    stars: Sequence[Stamps] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,7 @@ def association_page(
             select=select,
             statistics=statistics,
             sweep=_sweep_rows(statistics, select),
+            stars=facts.stars(select),
             align=facts.results(records, "align"),
             align_skipped=next((r.reason for r in records if r.stage == "align"), ""),
             exposures=facts.exposures(association, records),

@@ -38,9 +38,9 @@ STAGE = Stage("select", "association", after=("statistics", "sweep"), version=2,
 
 
 def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
-    """Choose, and write ``<association>_drz.fits``: primary header, SCI, WHT, CTX, HDRTAB.
+    """Choose, and write ``<association>_drz.fits`` (``_drc``): primary header, SCI, WHT, CTX, HDRTAB.
 
-    The stars that were judged are in ``<association>_stars.nc``.
+    The stars that were measured, if there are any, are in ``<association>_stars.nc``.
 
     Raises
     ------
@@ -65,7 +65,9 @@ def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
     absent = [kind for kind in ("mosaic", "weight") if kind not in found]
     if absent:
         raise InputError.about(wanted, f"the sweep left no {' and no '.join(absent)}", "run the sweep again")
-    name = f"{association}_drz.fits"
+    # drz, or drc of exposures corrected for imperfect CTE
+    kind = found["mosaic"].name.split("_")[-2]
+    name = f"{association}_{kind}.fits"
     bundle(
         {extension: found[kind] for extension, kind in _EXTENSIONS.items() if kind in found},
         area / name,
@@ -80,7 +82,6 @@ def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
             f"stars were not judged: {stars.sizes['star']} are bright, unsaturated, alone and without gaps, "
             f"{settings.min_stars} are needed"
         )
-    stars.to_netcdf(area / f"{association}_stars.nc", engine="scipy")
     results = {
         "pixfrac": choice.pixfrac,
         "passed": choice.passed,
@@ -96,8 +97,12 @@ def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
             "pixfracs": typical,
         },
     }
-    products = image_product(area, name, "chosen"), product(area, f"{association}_stars.nc", "stars")
-    return Outcome(products, results, tuple(notes))
+    products = [image_product(area, name, "chosen")]
+    # classic netCDF has no dimension of length zero
+    if stars.sizes["star"]:
+        stars.to_netcdf(area / f"{association}_stars.nc", engine="scipy")
+        products.append(product(area, f"{association}_stars.nc", "stars"))
+    return Outcome(tuple(products), results, tuple(notes))
 
 
 def _stars(inputs: Inputs, settings: SelectSettings) -> xr.Dataset:

@@ -53,11 +53,13 @@ def weight_map(pixfrac: float, exposures: int = 4, size: int = SIZE) -> np.ndarr
     return total.astype(np.float32)
 
 
-def stars(size: int = SIZE) -> np.ndarray:
+def field(size: int = SIZE, stars: int = 300) -> np.ndarray:
     """A field that is crowded around pixel (x, y) = (150, 90)."""
     rng = np.random.default_rng(4)
     image = rng.normal(0, 0.01, (size, size))
-    spread = np.concatenate([rng.uniform(20, size - 20, (80, 2)), rng.normal((90, 150), 12, (220, 2))])
+    spread = np.concatenate([rng.uniform(20, size - 20, (80, 2)), rng.normal((90, 150), 12, (220, 2))])[
+        :stars
+    ]
     y, x = np.mgrid[:size, :size]
     for (y0, x0), flux in zip(spread, 10 ** rng.uniform(-1, 1, len(spread)), strict=True):
         image += flux * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / 2 / 1.4**2)
@@ -92,7 +94,7 @@ class Published:
         folder.mkdir(parents=True)
         return folder
 
-    def sweep(self, maps: dict[float, np.ndarray]) -> None:
+    def sweep(self, maps: dict[float, np.ndarray], stars: int = 300) -> None:
         """Write SCI, WHT and CTX of each pixfrac as AstroDrizzle does with build=False, and publish them."""
         name = self.association.name
         header = fits.Header({"TARGNAME": "NGC104", "PROPOSID": 10368, "EXPTIME": 1356.0, "ROOTNAME": name})
@@ -103,7 +105,7 @@ class Published:
             header[f"CRPIX{i}"], header[f"CRVAL{i}"] = 120.0, (5.6, -72.1)[i - 1]
             for j in (1, 2):
                 header[f"CD{i}_{j}"] = CD[i - 1][j - 1]
-        sky = stars()
+        sky = field(stars=stars)
         for pixfrac, weight in maps.items():
             subject = f"{name}/{pixfrac_name(pixfrac)}"
             folder = self.folder("sweep", subject)

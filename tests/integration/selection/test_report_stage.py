@@ -15,6 +15,7 @@ import pytest
 from matplotlib.image import imread
 
 from batch.model.record import Status
+from batch.reporting.pictures import shown
 from batch.stages import report, select, statistics
 
 Maps = Callable[..., dict[float, np.ndarray]]
@@ -89,7 +90,7 @@ def reported(fresh: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFact
     published = fresh(tmp_path_factory.mktemp("reported"))
     upstream(published)
     published.sweep(maps(0.1, 0.3, 0.6, 0.8, 1.0))
-    published.run(statistics, box_size=64)
+    published.run(statistics, box_size=64, tile=64)
     published.run(select)
     published.run(report)
     return published
@@ -162,12 +163,55 @@ def test_accessible(reported: Any) -> None:
 def test_zooms_are_pixel_exact_and_show_the_crowd(reported: Any) -> None:
     page = page_of(reported)
     zooms = [i for i in page.images if "Weight of the detail" in i["alt"]]
+    stars = [i for i in page.images if " stars at pixfrac " in i["alt"]]
+    assert [i["alt"] for i in stars] == [f"4 stars at pixfrac {p}" for p in (0.1, 0.3, 0.6, 1.0)]
     assert [i["alt"][-3:] for i in zooms] == ["0.1", "0.3", "0.6", "1.0"]
     pictures = [imread(io.BytesIO(base64.b64decode(i["src"].partition(",")[2]))) for i in zooms]
     assert {p.shape[:2] for p in pictures} == {(96, 96)}
     red = [np.count_nonzero((p[..., 0] > 0.8) & (p[..., 1] < 0.3)) for p in pictures]
     assert red[0] > 100, "the holes of pixfrac 0.1 are not marked"
     assert red[1:] == [0, 0, 0]
+
+
+def test_tables_tell_of_tiles_edge_and_stars(reported: Any) -> None:
+    page = page_of(reported)
+    found = {r.stage: r.results for r in reported.records}
+    for row in found["statistics"]["pixfracs"]:
+        assert f"{row['tiles_high']:.3f}" in page.words
+    for row in found["select"]["stars"]["pixfracs"]:
+        for text in (f"{row['fwhm']:.4f}", f"{row['ellipticity']:.3f}", f"{row['noise_factor']:.2f}"):
+            assert text in page.words
+    assert f"{found['select']['stars']['found']} unsaturated, isolated stars" in page.words
+    assert any("in tiles of 64 pixels" in i["alt"] for i in page.images)
+    assert "It is the smallest that leaves no holes, an even weight map and round stars" in page.words
+    limits = "(limits: RMS/median 0.2, empty fraction 0, ellipticity 0.15, growth of FWHM 0.1)"
+    assert limits in page.words
+
+
+def test_the_published_curve_lies_under_that_of_a_visit_like_it(reported: Any) -> None:
+    """Four WFC exposures, square kernel, 0.03 arcsec: as the one that was published."""
+    assert "Diamonds: J9L960010" in page_of(reported).words
+
+
+def test_the_published_curve_can_be_left_out(published: Any, maps: Maps) -> None:
+    published.sweep(maps(1.0))
+    published.run(statistics, box_size=64)
+    published.run(select)
+    published.run(report, published_curve="never")
+    assert "J9L960010" not in page_of(published).words
+
+
+def test_a_field_without_stars(published: Any, maps: Maps) -> None:
+    published.sweep(maps(0.8, 1.0), stars=0)
+    published.run(statistics, box_size=64)
+    outcome = published.run(select)
+    assert outcome.results["passed"] is True
+    assert outcome.results["stars"]["judged"] is False
+    assert "stars were not judged: 0 are bright" in outcome.notes[0]
+    published.run(report)
+    words = page_of(published).words
+    assert "Not judged: 0 usable stars, and 5 are needed. This says nothing against the mosaic." in words
+    assert "no holes and an even weight map (limits: RMS/median 0.2, empty fraction 0)" in words
 
 
 def test_a_compromise_is_said_at_the_top(published: Any, maps: Maps) -> None:
@@ -216,8 +260,8 @@ def test_nothing_but_skipped_stages(published: Any) -> None:
 
 def test_what_shows_four() -> None:
     tenths = [round(0.1 * i, 1) for i in range(1, 11)]
-    assert report.shown(tenths, 0.8) == [0.1, 0.7, 0.8, 1.0]
-    assert report.shown(tenths, 1.0) == [0.1, 0.5, 0.9, 1.0]
-    assert report.shown(tenths, 0.1) == [0.1, 0.2, 0.3, 1.0]
-    assert report.shown([0.5, 1.0], 1.0) == [0.5, 1.0]
-    assert report.shown([0.7], 0.7) == [0.7]
+    assert shown(tenths, 0.8) == [0.1, 0.7, 0.8, 1.0]
+    assert shown(tenths, 1.0) == [0.1, 0.5, 0.9, 1.0]
+    assert shown(tenths, 0.1) == [0.1, 0.2, 0.3, 1.0]
+    assert shown([0.5, 1.0], 1.0) == [0.5, 1.0]
+    assert shown([0.7], 0.7) == [0.7]
