@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,12 @@ from batch.errors import InputError, LibraryError
 
 STRIP = 256
 """Rows in memory at a time."""
+
+
+def suffix(exposures: Sequence[Path]) -> str:
+    """What the archive calls a mosaic: ``drc`` of exposures corrected for imperfect CTE, else ``drz``."""
+    corrected = (fits.getheader(path, 0).get("PCTECORR", "OMIT").strip() == "COMPLETE" for path in exposures)
+    return "drc" if all(corrected) else "drz"
 
 
 def rename(made: Mapping[str, Path], prefix: str) -> dict[str, Path]:

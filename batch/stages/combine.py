@@ -32,7 +32,7 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
     )
 
 
-STAGE = Stage("combine", "association", ("align", "references"), version=1, needs=needs)
+STAGE = Stage("combine", "association", ("align", "references"), version=2, needs=needs)
 
 
 def run(inputs: Inputs, area: Path, settings: CombineSettings) -> Outcome:
@@ -46,7 +46,7 @@ def run(inputs: Inputs, area: Path, settings: CombineSettings) -> Outcome:
         When AstroDrizzle fails or its mosaic is not sound.
     """
     from batch.drizzling.astrodrizzle import full
-    from batch.drizzling.mosaic import check, rename
+    from batch.drizzling.mosaic import check, rename, suffix
 
     sources = inputs.files("align", "flt")
     names = [shutil.copyfile(path, area / path.name).name for path in sources]
@@ -65,7 +65,8 @@ def run(inputs: Inputs, area: Path, settings: CombineSettings) -> Outcome:
         cosmic_rays=rejected,
     )
     masked = {root: _finish(area / name, bits) for root, name in zip(roots, names, strict=True)}
-    output = {e: area / p for e, p in rename(made, f"{inputs.association.name}_drz").items()}
+    kind = suffix(sources)
+    output = {e: area / p for e, p in rename(made, f"{inputs.association.name}_{kind}").items()}
     grid = check(output)
     products = [image_product(area, path.name, KINDS[e], hdu=0) for e, path in output.items()]
     products += [image_product(area, name, "flt") for name in names]
@@ -76,6 +77,7 @@ def run(inputs: Inputs, area: Path, settings: CombineSettings) -> Outcome:
         tuple(products),
         {
             "bits": bits,
+            "suffix": kind,
             "weight": settings.weight,
             "pixfrac": settings.pixfrac,
             "sky": {root: m["sky"] for root, m in masked.items()},

@@ -57,7 +57,7 @@ def run(inputs: Inputs, area: Path, settings: SweepSettings) -> Outcome:
         pixfrac=inputs.pixfrac,
         kernel=settings.kernel,
     )
-    prefix = f"{inputs.association.name}_{pixfrac_name(inputs.pixfrac)}_drz"
+    prefix = f"{inputs.association.name}_{pixfrac_name(inputs.pixfrac)}_{combined['suffix']}"
     output = {e: area / p for e, p in rename(made, prefix).items()}
     results = {"pixfrac": inputs.pixfrac, "kernel": settings.kernel, "grid": check(output)}
     products = tuple(image_product(area, path.name, KINDS[e], hdu=0) for e, path in output.items())

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from batch.drizzling.astrodrizzle import combine_type
-from batch.drizzling.mosaic import check, rename
+from batch.drizzling.mosaic import check, rename, suffix
 from batch.errors import InputError, LibraryError
 
 SHAPE = (600, 40)
@@ -84,3 +84,23 @@ def test_the_median_of_many_exposures_is_taken_of_an_odd_number(count: int) -> N
     chosen = combine_type(count)
     assert chosen["combine_type"] == "median"
     assert (count - chosen["combine_nhigh"]) % 2 == 1
+
+
+@pytest.mark.parametrize(
+    ("switches", "expected"),
+    [
+        (("COMPLETE", "COMPLETE"), "drc"),
+        (("COMPLETE", "PERFORM"), "drz"),
+        (("OMIT", "OMIT"), "drz"),
+        ((None, "COMPLETE"), "drz"),
+    ],
+)
+def test_the_suffix_is_the_archives(tmp_path: Path, switches: tuple[str | None, ...], expected: str) -> None:
+    paths = []
+    for number, switch in enumerate(switches):
+        hdu = fits.PrimaryHDU()
+        if switch:
+            hdu.header["PCTECORR"] = switch
+        paths.append(tmp_path / f"{number}_flt.fits")
+        hdu.writeto(paths[-1])
+    assert suffix(paths) == expected
