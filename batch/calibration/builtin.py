@@ -48,10 +48,14 @@ class BuiltinEngine:
         return f"{self.name} {self.version()}"
 
     def needs(self, exposure: Exposure) -> Needs:
-        """Memory and time of one exposure, as measured."""
+        """Memory and time of one exposure.
+
+        Measured: 0.25 GB for a 1K subarray and 0.45 GB for a full frame; 0.32 and 0.72 GB with the CTE
+        correction, whose tables and kernels come on top.
+        """
         pixels = exposure.chips * exposure.shape[0] * exposure.shape[1]
         corrects_cte = exposure.detector == "WFC" and exposure.cte
-        memory = 210e6 + (34 if corrects_cte else 18) * pixels
+        memory = (290e6 + 28 * pixels) if corrects_cte else (230e6 + 18 * pixels)
         seconds = 3 + (2.5e-6 if corrects_cte else 1e-7) * pixels
         return Needs(memory=int(memory), seconds=seconds, timeout=3600.0)
 
