@@ -7,7 +7,7 @@ import pytest
 
 from batch.photometry.noise import correlated_noise
 
-SIZE, EXPOSURES = 480, 40
+SIZE, EXPOSURES = 480, 24
 
 
 def overlaps(offset: float, pixfrac: float, ratio: float) -> np.ndarray:
