@@ -31,6 +31,10 @@ _WAIT = 120.0  # s; far above the few seconds that a module of kernels takes to 
 _one_at_a_time = threading.RLock()  # numba.config.CACHE_DIR belongs to the whole process
 
 
+# nobody calls them from C: without that wrapper they compile sooner
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+
+
 def kernel(signature: str, *, uses: tuple[ModuleType, ...] = ()) -> Callable[[F], F]:
     """Compile a function ahead of its first call, or load what was compiled before.
 
@@ -49,7 +53,7 @@ def kernel(signature: str, *, uses: tuple[ModuleType, ...] = ()) -> Callable[[F]
     def decorate(function: F) -> F:
         sources = [Path(function.__code__.co_filename), *(Path(str(m.__file__)) for m in uses)]
         with _one_at_a_time, _cache_for(sources) as cached:
-            compiled: F = numba.njit(signature, nogil=True, error_model="numpy", cache=cached)(function)
+            compiled: F = numba.njit(signature, cache=cached, **_OPTIONS)(function)
         return compiled
 
     return decorate
@@ -57,7 +61,7 @@ def kernel(signature: str, *, uses: tuple[ModuleType, ...] = ()) -> Callable[[F]
 
 def inner(function: F) -> F:
     """Mark a function that only kernels call: it is compiled as a part of those."""
-    compiled: F = numba.njit(nogil=True, error_model="numpy")(function)
+    compiled: F = numba.njit(no_cpython_wrapper=True, **_OPTIONS)(function)
     return compiled
 
 

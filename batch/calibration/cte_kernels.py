@@ -116,10 +116,13 @@ def _treat(
     charge = np.empty(n, np.float64)
     variance = noise * noise
     shifts = tables[6]
+    # loops over rows, not slices: assigning a slice makes Numba compile its error messages, for seconds
     for column in range(first, stop):
-        seen[:] = columns[column]
+        for r in range(n):
+            seen[r] = columns[column, r]
         for _ in range(5):
-            model[:] = seen
+            for r in range(n):
+                model[r] = seen[r]
             for iteration in range(max(iterations, 1)):
                 peak = -np.inf
                 for r in range(n):
@@ -140,7 +143,8 @@ def _treat(
                         model[r] -= charge[r] - seen[r]
             if not fix_rocr or not _reduce_overcorrected(model, seen, traps[column], threshold):
                 break
-        result[column] = charge if forward else model
+        for r in range(n):
+            result[column, r] = charge[r] if forward else model[r]
 
 
 def read_out(
