@@ -1,0 +1,390 @@
+"""Compiled loops of the drizzle: corners of drops, overlap areas, sums.
+
+A drop is an input pixel shrunk by pixfrac about its centre; its four corners are mapped to the output, and
+its weight is shared among output pixels in proportion to the overlap with the quadrilateral between them
+(Fruchter & Hook 2002, PASP 114, 144, kernel "square").
+
+Work goes by runs of drops of one input row, so that loops over the drops of a run become vector
+instructions. The state of a run is one array of rows of LANES numbers:
+
+======== ==========================================================================================
+0 .. 3   x of the corners (left bottom, right bottom, right top, left top)
+4 .. 7   y of the corners
+0 .. 19  in place of the corners, for each edge in turn: y of its lower end, x and y of its upper end,
+         slope dx / dy, and dy / 2 |dx| with the sign of the sense in which it is passed
+20, 21   the output pixel (column, row) at the lower left of the drop's bounding box, from which
+         coordinates are measured
+22, 23   one over the area of the drop; the area that is taken for no overlap
+24 ..    overlaps by output pixel, K x K row by row
+======== ==========================================================================================
+
+The area of a polygon where x > c and y > r is the sum over its edges, cut at y = r, of the integral of
+max(x - c, 0) dy. With a and b the values of max(x - c, 0) at the ends of the cut edge that is dy / 2 |dx|
+(a + b) |a - b|, and |a - b| is the smaller of max(a, b) and the cut edge's |dx|: no small difference is
+taken however upright the edge. Overlaps with pixels are second differences of these areas.
+
+Output coordinates: pixel i covers i <= x < i + 1. Every sum is made in one order, that of the chips, rows
+and columns of the input, however the output is cut up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batch.compile import inner, kernel
+
+LANES = 96
+VECTOR = 8
+"""Loops over lanes run in multiples of this."""
+STATE = 24
+SIZES = (2, 3, 4, 6, 12)
+"""Sides of the boxes of output pixels that drops may reach; the smallest that fits is used."""
+PAD = SIZES[-1]
+"""Pixels around a tile that drops at its border may spill into."""
+
+_TWO = (0.0, 1.0)
+_THREE = (0.0, 1.0, 2.0)
+_FOUR = (0.0, 1.0, 2.0, 3.0)
+_SIX = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+_TWELVE = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)
+
+_UPRIGHT = 1e-12
+_LEVEL = 1e-30
+"""Least |dx| and dy of an edge in divisions, output pixels; positions are not touched."""
+_ROUNDING = 1e-14
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+
+@inner
+def _row(number: int) -> np.uint64:
+    """Where a row of the state begins; unsigned, so that no index is tested for being negative."""
+    return np.uint64(number * LANES)
+
+
+@inner
+def _edge(xa: float, ya: float, xb: float, yb: float) -> tuple[float, float, float, float, float]:
+    """The five numbers of an edge from corner a to corner b."""
+    up = yb >= ya
+    x0, x1 = (xa, xb) if up else (xb, xa)
+    y0, y1 = (ya, yb) if up else (yb, ya)
+    dy, dx = y1 - y0, x1 - x0
+    run = max(abs(dx), _UPRIGHT)
+    slope = run / max(dy, _LEVEL)
+    factor = 0.5 * dy / run
+    return y0, x1, y1, slope if dx >= 0.0 else -slope, factor if up else -factor
+
+
+@inner
+def _edges(s: Floats, count: int) -> None:
+    """Corners to edges."""
+    for lane in range(count):
+        u = np.uint64(lane)
+        x0, x1, x2, x3 = s[u], s[u + _row(1)], s[u + _row(2)], s[u + _row(3)]
+        y0, y1, y2, y3 = s[u + _row(4)], s[u + _row(5)], s[u + _row(6)], s[u + _row(7)]
+        i = np.floor(min(min(x0, x1), min(x2, x3)))
+        j = np.floor(min(min(y0, y1), min(y2, y3)))
+        x0, x1, x2, x3 = x0 - i, x1 - i, x2 - i, x3 - i
+        y0, y1, y2, y3 = y0 - j, y1 - j, y2 - j, y3 - j
+        s[u + _row(20)], s[u + _row(21)] = i, j
+        a, b, c, d, e = _edge(x0, y0, x1, y1)
+        s[u], s[u + _row(1)], s[u + _row(2)], s[u + _row(3)], s[u + _row(4)] = a, b, c, d, e
+        a, b, c, d, e = _edge(x1, y1, x2, y2)
+        s[u + _row(5)], s[u + _row(6)], s[u + _row(7)], s[u + _row(8)], s[u + _row(9)] = a, b, c, d, e
+        a, b, c, d, e = _edge(x2, y2, x3, y3)
+        s[u + _row(10)], s[u + _row(11)], s[u + _row(12)], s[u + _row(13)], s[u + _row(14)] = a, b, c, d, e
+        a, b, c, d, e = _edge(x3, y3, x0, y0)
+        s[u + _row(15)], s[u + _row(16)], s[u + _row(17)], s[u + _row(18)], s[u + _row(19)] = a, b, c, d, e
+
+
+@inner
+def _cut(s: Floats, u: np.uint64, r: float) -> tuple[float, float]:
+    """An edge above y = r: x where it begins, and its |dx|."""
+    y1 = s[u + _row(2)]
+    height = y1 - min(max(s[u], r), y1)
+    dx = s[u + _row(3)] * height
+    return s[u + _row(1)] - dx, abs(dx)
+
+
+@inner
+def _right(x1: float, x: float, dx: float, factor: float, c: float) -> float:
+    """What a cut edge adds to the area right of x = c."""
+    a, b = max(x1 - c, 0.0), max(x - c, 0.0)
+    return factor * (a + b) * min(dx, max(a, b))
+
+
+@inner
+def _areas(s: Floats, count: int, columns: Any) -> None:
+    """Overlap of each drop with the pixels of its box, as fractions of the drop.
+
+    The length of the tuple `columns` is K: a part of its type, so that loops over it are unrolled.
+    """
+    size = len(columns)
+    _edges(s, count)
+    for r in range(size):
+        at = _row(STATE + r * size)
+        for lane in range(count):
+            u = np.uint64(lane)
+            p1, p, p_dx, p_factor = (s[u + _row(1)], *_cut(s, u, r), s[u + _row(4)])
+            q1, q, q_dx, q_factor = (s[u + _row(6)], *_cut(s, u + _row(5), r), s[u + _row(9)])
+            v1, v, v_dx, v_factor = (s[u + _row(11)], *_cut(s, u + _row(10), r), s[u + _row(14)])
+            w1, w, w_dx, w_factor = (s[u + _row(16)], *_cut(s, u + _row(15), r), s[u + _row(19)])
+            right = 0.0
+            for n in range(size):
+                c = size - 1 - n
+                area = (
+                    _right(p1, p, p_dx, p_factor, c)
+                    + _right(q1, q, q_dx, q_factor, c)
+                    + _right(v1, v, v_dx, v_factor, c)
+                    + _right(w1, w, w_dx, w_factor, c)
+                )
+                s[u + at + _row(c)] = area - right
+                right = area
+    for lane in range(count):
+        u = np.uint64(lane)
+        whole = 0.0
+        for c in range(size):
+            whole += s[u + _row(STATE + c)]
+        inverse = 1.0 / whole if whole != 0.0 else 0.0
+        s[u + _row(22)] = inverse
+        s[u + _row(23)] = _ROUNDING * abs(inverse)
+    for r in range(size):
+        at = _row(STATE + r * size)
+        for lane in range(count):
+            u = np.uint64(lane)
+            inverse, nothing = s[u + _row(22)], s[u + _row(23)]
+            for c in range(size):
+                area = s[u + at + _row(c)]
+                if r + 1 < size:
+                    area -= s[u + at + _row(c + size)]
+                area *= inverse
+                s[u + at + _row(c)] = area if area > nothing else 0.0
+
+
+@inner
+def _add(
+    s: Floats,
+    first: int,
+    last: int,
+    values: Singles,
+    weights: Singles,
+    start: int,
+    origin: NDArray[np.int64],
+    sums: Floats,
+    void: Singles,
+    columns: Any,
+) -> None:
+    """Add drops `first` to `last` of a run, which are input columns `start` + lane, to the tile's sums."""
+    size = len(columns)
+    x0, y0 = float(origin[0]), float(origin[1])
+    width, height = float(void.shape[1] - size), float(void.shape[0] - size)
+    for lane in range(first, last):
+        u = np.uint64(lane)
+        x, y = s[u + _row(20)] - x0, s[u + _row(21)] - y0
+        # also false where the mapping gave no number
+        if not (x >= 0.0 and x <= width and y >= 0.0 and y <= height):
+            continue
+        i, j = np.uint64(x), np.uint64(y)
+        column = np.uint64(start + lane)
+        value, weight = np.float64(values[column]), np.float64(weights[column])
+        if weight > 0.0:
+            value *= weight
+            for r in range(size):
+                at = u + _row(STATE + r * size)
+                for c in range(size):
+                    share = s[at + _row(c)]
+                    k = np.uint64(2) * (i + np.uint64(c))
+                    # both before either is stored: they become one instruction
+                    flux = sums[j + np.uint64(r), k] + share * value
+                    total = sums[j + np.uint64(r), k + np.uint64(1)] + share * weight
+                    sums[j + np.uint64(r), k] = flux
+                    sums[j + np.uint64(r), k + np.uint64(1)] = total
+        else:
+            for r in range(size):
+                for c in range(size):
+                    if s[u + _row(STATE + r * size + c)] > 0.0:
+                        void[j + np.uint64(r), i + np.uint64(c)] = value
+
+
+@inner
+def _share(
+    s: Floats,
+    count: int,
+    first: int,
+    last: int,
+    values: Singles,
+    weights: Singles,
+    start: int,
+    origin: NDArray[np.int64],
+    size: int,
+    sums: Floats,
+    void: Singles,
+) -> None:
+    """Areas and sums of a run whose corners are set."""
+    # what stands in the lanes on to the next whole vector is of no use, and of no harm
+    count = -(-count // VECTOR) * VECTOR
+    if size == 2:
+        _areas(s, count, _TWO)
+        _add(s, first, last, values, weights, start, origin, sums, void, _TWO)
+    elif size == 3:
+        _areas(s, count, _THREE)
+        _add(s, first, last, values, weights, start, origin, sums, void, _THREE)
+    elif size == 4:
+        _areas(s, count, _FOUR)
+        _add(s, first, last, values, weights, start, origin, sums, void, _FOUR)
+    elif size == 6:
+        _areas(s, count, _SIX)
+        _add(s, first, last, values, weights, start, origin, sums, void, _SIX)
+    else:
+        _areas(s, count, _TWELVE)
+        _add(s, first, last, values, weights, start, origin, sums, void, _TWELVE)
+
+
+@inner
+def _line(nodes: Floats, step: int, y: float, first: int, last: int, line: Floats) -> None:
+    """Nodes `first` to `last` of the mapping, interpolated at input row coordinate `y`."""
+    k = int(y // step)
+    t = y / step - k
+    for i in range(first, last + 1):
+        line[i] = nodes[k, i] * (1.0 - t) + nodes[k + 1, i] * t
+
+
+@inner
+def _ends(
+    line: Floats, first: int, last: int, step: int, half: float, s: Floats, left: int, right: int
+) -> None:
+    """Left and right corners of the drops of cells `first` to `last` - 1, interpolated along a line of nodes.
+
+    Cell k holds the pixels k step to k step + step - 1 (counted from 1); the left corner of its first pixel
+    lies in cell k - 1.
+    """
+    whole = -(-step // VECTOR) * VECTOR
+    if first > 0:
+        s[left * LANES] = line[first - 1] + (line[first] - line[first - 1]) / step * (step - half)
+    else:
+        s[left * LANES] = line[0]
+    for cell in range(first, last):
+        a, d = line[cell], (line[cell + 1] - line[cell]) / step
+        # on to a whole vector: the next cell writes over the rest
+        at = right * LANES + (cell - first) * step
+        for t in range(whole):
+            s[np.uint64(at + t)] = a + d * (t + half)
+        at = left * LANES + (cell - first) * step + 1
+        for t in range(whole):
+            s[np.uint64(at + t)] = a + d * (t + 1 - half)
+
+
+@kernel(
+    "void(float64[:, ::1], float64[:, ::1], int64, float64, float32[:, ::1], float32[:, ::1], "
+    "int32[:, ::1], int64[::1], int64, float64[:, ::1], float32[:, ::1], float64[:, ::1], float64[::1])"
+)
+def drop(
+    nodes_x: Floats,
+    nodes_y: Floats,
+    step: int,
+    pixfrac: float,
+    values: Singles,
+    weights: Singles,
+    spans: NDArray[np.int32],
+    origin: NDArray[np.int64],
+    size: int,
+    sums: Floats,
+    void: Singles,
+    lines: Floats,
+    s: Floats,
+) -> None:
+    """Add one chip to the sums of one tile at one pixfrac, with interpolated mapping.
+
+    Parameters
+    ----------
+    nodes_x, nodes_y : float64 (my, mx)
+        Output coordinates of the nodes of the mapping, at input coordinates 0, step, 2 step, ... (pixel
+        centres are whole numbers from 1).
+    step : int
+        At most LANES - VECTOR.
+    pixfrac : float
+    values, weights : float32 (ny, nx)
+        Of the input pixels.
+    spans : int32 (ny, 2)
+        First and last + 1 cell of each row that may touch the tile (`spans_of_tile`).
+    origin : int64 (2,)
+        Output column and row of the sums' first pixel.
+    size : int
+        One of SIZES: no drop reaches further.
+    sums : float64 (height, 2 width)
+        Of weight x value and of weight by turns. Drops whose box does not lie inside are left out.
+    void : float32 (height, width)
+        Gets the value of pixels without weight.
+    lines : float64 (4, mx)
+        Work space.
+    s : float64 ((STATE + size^2) LANES,)
+        Work space.
+    """
+    half = 0.5 * pixfrac
+    together = (LANES - VECTOR) // step
+    for row in range(values.shape[0]):
+        begin, end = spans[row, 0], spans[row, 1]
+        if end <= begin:
+            continue
+        node = max(begin - 1, 0)
+        _line(nodes_x, step, row + 1 - half, node, end, lines[0])
+        _line(nodes_y, step, row + 1 - half, node, end, lines[1])
+        _line(nodes_x, step, row + 1 + half, node, end, lines[2])
+        _line(nodes_y, step, row + 1 + half, node, end, lines[3])
+        for cell in range(begin, end, together):
+            stop = min(cell + together, end)
+            _ends(lines[0], cell, stop, step, half, s, 0, 1)
+            _ends(lines[1], cell, stop, step, half, s, 4, 5)
+            _ends(lines[2], cell, stop, step, half, s, 3, 2)
+            _ends(lines[3], cell, stop, step, half, s, 7, 6)
+            count = (stop - cell) * step
+            start = cell * step - 1
+            first, last = max(0, -start), min(count, values.shape[1] - start)
+            _share(s, count, first, last, values[row], weights[row], start, origin, size, sums, void)
+
+
+@kernel(
+    "void(float64[:, ::1], float64[:, ::1], int64, int64, float32[:, ::1], float32[:, ::1], "
+    "int64[::1], int64, float64[:, ::1], float32[:, ::1], float64[::1])"
+)
+def drop_mapped(
+    corners_x: Floats,
+    corners_y: Floats,
+    row: int,
+    column: int,
+    values: Singles,
+    weights: Singles,
+    origin: NDArray[np.int64],
+    size: int,
+    sums: Floats,
+    void: Singles,
+    s: Floats,
+) -> None:
+    """Add a part of a chip to the sums of one tile, every corner mapped by itself.
+
+    Parameters
+    ----------
+    corners_x, corners_y : float64 (2 rows, 2 columns)
+        Output coordinates of the drops' edges: bottom and top by turns, left and right by turns.
+    row, column : int
+        The input pixel that comes first in `corners_x`.
+
+    The others are those of `drop`.
+    """
+    rows, columns = corners_x.shape[0] // 2, corners_x.shape[1] // 2
+    for y in range(rows):
+        for begin in range(0, columns, LANES):
+            count = min(LANES, columns - begin)
+            for lane in range(count):
+                x = 2 * (begin + lane)
+                s[lane], s[4 * LANES + lane] = corners_x[2 * y, x], corners_y[2 * y, x]
+                s[LANES + lane], s[5 * LANES + lane] = corners_x[2 * y, x + 1], corners_y[2 * y, x + 1]
+                s[2 * LANES + lane] = corners_x[2 * y + 1, x + 1]
+                s[6 * LANES + lane] = corners_y[2 * y + 1, x + 1]
+                s[3 * LANES + lane], s[7 * LANES + lane] = corners_x[2 * y + 1, x], corners_y[2 * y + 1, x]
+            at = column + begin
+            _share(s, count, 0, count, values[row + y], weights[row + y], at, origin, size, sums, void)
