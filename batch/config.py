@@ -98,6 +98,22 @@ class SweepSettings(_Section):
 
     pixfrac: tuple[Pixfrac, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     kernel: Literal["square", "point", "turbo", "gaussian"] = "square"
+    engine: Literal["auto", "multi", "astrodrizzle"] = "auto"
+    """``multi`` drizzles all pixfracs in one pass (square kernel); ``astrodrizzle`` makes one call for
+    each; ``auto`` takes multi where it can."""
+
+    @property
+    def chosen_engine(self) -> Literal["multi", "astrodrizzle"]:
+        """The engine that is meant."""
+        if self.engine == "auto":
+            return "multi" if self.kernel == "square" else "astrodrizzle"
+        return self.engine
+
+    @model_validator(mode="after")
+    def _kernel_of_engine(self) -> SweepSettings:
+        if self.engine == "multi" and self.kernel != "square":
+            raise ValueError(f"engine multi has no kernel {self.kernel}; use engine astrodrizzle, or auto")
+        return self
 
     @field_validator("pixfrac")
     @classmethod

@@ -52,7 +52,7 @@ def run(inputs: Inputs, area: Path, settings: CombineSettings) -> Outcome:
     names = [shutil.copyfile(path, area / path.name).name for path in sources]
     roots = [e.rootname for e in inputs.association.exposures]
     detector = inputs.association.exposures[0].detector
-    notes = find_flats(inputs, area) if settings.weight == "IVM" else []
+    notes = link_flats(inputs, area) if settings.weight == "IVM" else []
     rejected = settings.cosmic_rays and len(names) > 1
     bits = sum(set(settings.bits))
     made = full(
@@ -89,13 +89,15 @@ def run(inputs: Inputs, area: Path, settings: CombineSettings) -> Outcome:
     )
 
 
-def find_flats(inputs: Inputs, area: Path) -> list[str]:
-    """Let ``jref`` lead to the flat fields, which inverse-variance weights are made from.
+def find_flats(inputs: Inputs) -> tuple[dict[str, Path], list[str]]:
+    """The flat fields, which inverse-variance weights are made from.
 
     Returns
     -------
-    list of str
-        What to say about flat fields that are not there: those weights take the flat as 1.
+    files : dict
+        PFLTFILE by rootname; exposures whose file is not there have none.
+    notes : list of str
+        What to say about those: their weights take the flat as 1.
     """
     files, notes = {}, []
     for path in inputs.files("references", "references"):
@@ -103,10 +105,17 @@ def find_flats(inputs: Inputs, area: Path) -> list[str]:
         for root, chosen in references["exposures"].items():
             name = chosen["keywords"].get("PFLTFILE", "").removeprefix("jref$")
             if name in references["files"]:
-                files[name] = Path(references["files"][name]["path"])
+                files[root] = Path(references["files"][name]["path"])
             else:
                 notes.append(f"{root}: no flat field (PFLTFILE) for the IVM weights, taken as 1")
-    os.environ.update(reference_environment(reference_folder(files, area)))
+    return files, notes
+
+
+def link_flats(inputs: Inputs, area: Path) -> list[str]:
+    """Let ``jref`` lead to the flat fields, as AstroDrizzle looks for them; returns the notes."""
+    files, notes = find_flats(inputs)
+    folder = reference_folder({path.name: path for path in files.values()}, area)
+    os.environ.update(reference_environment(folder))
     return notes
 
 

@@ -258,9 +258,9 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     return observe(tmp_path_factory.mktemp("sky"))
 
 
-@pytest.fixture(scope="session")
-def swept(tmp_path_factory: pytest.TempPathFactory, sky: Sky) -> Bench:
-    """Those exposures, through to the sweep."""
-    made = set_up(tmp_path_factory.mktemp("swept"), sky.flts)
+@pytest.fixture(scope="session", params=["multi", pytest.param("astrodrizzle", marks=pytest.mark.slow)])
+def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sky: Sky) -> Bench:
+    """Those exposures, through to the sweep, with either engine."""
+    made = set_up(tmp_path_factory.mktemp("swept"), sky.flts, sweep={"engine": request.param})
     made.through("sweep", (1.0, 0.5))
     return made
