@@ -38,6 +38,7 @@ def test_a_file_and_changes(tmp_path: Path) -> None:
         ("sweep=1", "section.key=value"),
         ("combine.scale=-1", r"combine\.scale"),
         ("calibrate.engine=magic", r"calibrate\.engine"),
+        ("sweep.engine=magic", r"sweep\.engine"),
     ],
 )
 def test_what_is_wrong_is_named(change: str, message: str) -> None:
@@ -78,3 +79,11 @@ def test_sections_come_back_from_json() -> None:
     assert section("sweep", content["sweep"]) == settings.sweep
     assert section("fetch", content["fetch"]) == settings.fetch
     assert "source" not in identity(settings)["fetch"]
+
+
+def test_the_sweep_engine_follows_the_kernel() -> None:
+    assert load().sweep.chosen_engine == "multi"
+    assert load(None, ["sweep.kernel=turbo"]).sweep.chosen_engine == "astrodrizzle"
+    assert load(None, ["sweep.engine=astrodrizzle"]).sweep.chosen_engine == "astrodrizzle"
+    with pytest.raises(UsageError, match="engine multi has no kernel point; use engine astrodrizzle"):
+        load(None, ["sweep.kernel=point", "sweep.engine=multi"])
