@@ -7,11 +7,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from batch.errors import UsageError
 
 Pixfrac = Annotated[float, Field(gt=0, le=1)]
+# tasks run in folders of their own: what is relative to the user's is made absolute here, once
+Place = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
 class _Section(BaseModel):
@@ -30,14 +40,14 @@ class AssociateSettings(_Section):
 class FetchSettings(_Section):
     """Where raw exposures come from."""
 
-    source: Path | None = None
+    source: Place | None = None
     """A folder of ``*_raw.fits`` and, where there are any, ``*_asn.fits``."""
 
 
 class ReferencesSettings(_Section):
     """CRDS best references."""
 
-    cache: Path | None = None
+    cache: Place | None = None
     """A CRDS cache: the folder that is otherwise named by CRDS_PATH."""
     context: str = ""
     """Pinned CRDS context, ``hst_0729.pmap``; empty takes the cache's own newest."""
@@ -62,7 +72,7 @@ class WcsSettings(_Section):
 class AlignSettings(_Section):
     """Alignment, with a quality gate."""
 
-    catalog: Path | None = None
+    catalog: Place | None = None
     """Table with columns RA and DEC (deg): align to it absolutely; otherwise relative to one exposure."""
     search_radius: float = Field(2.0, gt=0)
     """How far off pointings may be, arcsec."""
@@ -282,7 +292,13 @@ def override(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> Set
 
 
 # where things lie, and how much is in memory at a time, changes no digit of a product
-_WITHOUT_EFFECT = {"fetch": {"source"}, "references": {"cache"}, "statistics": {"chunk"}}
+_WITHOUT_EFFECT = {
+    "fetch": {"source"},
+    "references": {"cache"},
+    # its content counts instead (`batch.runtime.planning`)
+    "align": {"catalog"},
+    "statistics": {"chunk"},
+}
 
 
 def section(stage: str, values: Mapping[str, Any]) -> BaseModel:

@@ -66,6 +66,8 @@ def make_plan(
 
         engine = get_engine(settings.calibrate.engine)
         identities["calibrate"] = f"{engine.name} {engine.version()}"
+    if settings.align.catalog is not None:
+        identities["align"] = _content(settings.align.catalog)
     tasks = expand(
         chain,
         associations,
@@ -116,6 +118,13 @@ def _resolve_references(
     return settings, {
         f"references/{name}": _digest(found[path.name.partition("_")[0]]) for name, path in raws.items()
     }
+
+
+def _content(catalog: Path) -> str:
+    try:
+        return hashlib.sha256(catalog.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"align.catalog {catalog}: {error.strerror}; name a table of RA and DEC") from None
 
 
 def _digest(resolution: Any) -> str:

@@ -87,3 +87,12 @@ def test_the_sweep_engine_follows_the_kernel() -> None:
     assert load(None, ["sweep.engine=astrodrizzle"]).sweep.chosen_engine == "astrodrizzle"
     with pytest.raises(UsageError, match="engine multi has no kernel point; use engine astrodrizzle"):
         load(None, ["sweep.kernel=point", "sweep.engine=multi"])
+
+
+def test_relative_paths_are_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks run in folders of their own, where a relative path would mean something else."""
+    monkeypatch.chdir(tmp_path)
+    settings = load(None, ["align.catalog=a/gaia.ecsv", "references.cache=crds", "fetch.source=raw"])
+    assert settings.align.catalog == tmp_path / "a/gaia.ecsv"
+    assert settings.references.cache == tmp_path / "crds"
+    assert override(settings, {"fetch": {"source": Path("other")}}).fetch.source == tmp_path / "other"

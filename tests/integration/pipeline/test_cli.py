@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from batch.config import load
+from batch.runtime.planning import make_plan
+
 if TYPE_CHECKING:
     from conftest import Run
 
@@ -89,6 +92,30 @@ def test_a_task_too_large_for_any_worker_is_refused_at_once(tiny: Run) -> None:
     assert re.search(r"need more memory than any worker has: calibrate/.* needs 0\.\d+ GB", done.stderr)
     assert "offers 0.15 GB" in done.stderr
     assert not tiny.records()
+
+
+def test_a_catalog_that_is_not_there_is_refused_at_once(tiny: Run) -> None:
+    done = tiny("--set", "align.catalog=nowhere.ecsv")
+    assert done.returncode == 2
+    assert "nowhere.ecsv: No such file" in done.stderr
+    assert not tiny.records()
+
+
+def test_another_catalog_makes_the_alignment_stale(tiny: Run, tmp_path: Path) -> None:
+    """By its content, not by its name."""
+    cache = tiny.argv[tiny.argv.index("--crds-cache") + 1]
+    catalog, found = tmp_path / "gaia.ecsv", []
+    for content in ("a", "b", "a"):
+        catalog.write_text(content)
+        settings = load(
+            None, [f"fetch.source={tiny.source}", f"references.cache={cache}", f"align.catalog={catalog}"]
+        )
+        plan = make_plan(settings, tiny.work)
+        found.append({t.stage: t.fingerprint for t in plan.tasks})
+    assert found[0] == found[2]
+    assert found[0]["wcs"] == found[1]["wcs"]
+    assert found[0]["align"] != found[1]["align"]
+    assert found[0]["report"] != found[1]["report"]
 
 
 @pytest.mark.slow

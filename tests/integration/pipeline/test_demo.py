@@ -24,8 +24,10 @@ pytestmark = [
 
 
 def demo(work: Path) -> subprocess.CompletedProcess[str]:
+    """With a relative work directory, as by default."""
     return subprocess.run(
-        [sys.executable, "-m", "batch.cli", "demo", "--work", str(work)],
+        [sys.executable, "-m", "batch.cli", "demo", "--work", work.name],
+        cwd=work.parent,
         capture_output=True,
         text=True,
         check=False,
