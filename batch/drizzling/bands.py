@@ -310,7 +310,7 @@ class _Workshop:
             self._chip(self._chips[number], spans, pixfrac, origin, sums, void)
             bit = 1 << number % PLANE
             tiles.mark(sums, seen, context[number // PLANE], kernels.PAD, bit)
-        tiles.finish(sums, void, context, kernels.PAD, band[0], band[1], band[2:], part.column, counts)
+        tiles.finish(sums, void, context, kernels.PAD, band.view(np.float32), band, part.column, counts)
 
     def _chip(
         self,

@@ -113,6 +113,8 @@ def _cut(s: Floats, u: np.uint64, r: float) -> tuple[float, float]:
 @inner
 def _right(x1: float, x: float, dx: float, factor: float, c: float) -> float:
     """What a cut edge adds to the area right of x = c."""
+    if c == 0.0:  # all of it
+        return factor * dx * (x1 + x)
     a, b = max(x1 - c, 0.0), max(x - c, 0.0)
     return factor * (a + b) * min(dx, max(a, b))
 

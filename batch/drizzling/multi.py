@@ -17,7 +17,7 @@ from batch.drizzling.exposures import Input, Weight, read
 from batch.drizzling.geometry import STEP
 from batch.drizzling.grid import Grid
 from batch.drizzling.kernels import LANES, VECTOR
-from batch.drizzling.products import Parameters, Writer, headers
+from batch.drizzling.products import Parameters, WriteBehind, Writer, headers
 from batch.errors import InputError, UsageError
 from batch.storage.planes import extname, scan
 
@@ -103,16 +103,20 @@ def drizzle(
             )
     bands.check(chips, grid.shape, pixfracs)
     with contextlib.ExitStack() as stack:
+        behind = WriteBehind()
         writers = []
         for pixfrac in pixfracs:
             stem = out(pixfrac)
             made = headers(grid, sources, Parameters(pixfrac, kernel), stem.name, bands.planes(len(chips)))
-            writers.append(stack.enter_context(Writer(stem, made, grid.table)))
+            writers.append(stack.enter_context(Writer(stem, made, grid.table, behind)))
+        # last in, first out: nothing is under way when files are closed
+        stack.enter_context(behind)
 
         def sink(index: int, row: int, science: Words, weights: Words, contexts: Words) -> None:
             writers[index].band(row, science, weights, contexts)
 
         found = bands.drizzle_chips(chips, grid.shape, pixfracs, sink, threads=threads, memory=memory)
+        behind.finish()
         for pixfrac, coverage in zip(pixfracs, found, strict=True):
             if coverage.not_finite:
                 raise InputError(

@@ -6,7 +6,9 @@ import datetime
 import io
 import os
 import re
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -118,16 +120,67 @@ def _cards(number: int, source: Source, grid: Grid, parameters: Parameters, stem
     return [Card(f"D{number:03d}{name}", *value) for name, value in values.items()]
 
 
+class WriteBehind:
+    """Brings what was written to disk while work goes on, and lets go of the memory that it took.
+
+    A sweep writes several times what a machine has to spare for the page cache; left to itself, the system
+    would push everything else out of it, then halt the writers. Products are brought to disk when they are
+    published, so that nothing is done twice. A context manager.
+    """
+
+    def __init__(self, most: int = 16) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._free = threading.BoundedSemaphore(most)
+        self._error: OSError | None = None
+
+    def __call__(self, file: int) -> None:
+        """Go on with a file that was written to; waits while too much is under way."""
+        self._free.acquire()
+        self._pool.submit(self._flush, file)
+
+    def finish(self) -> None:
+        """Wait for everything.
+
+        Raises
+        ------
+        StorageError
+            If anything could not be brought to disk.
+        """
+        self._pool.shutdown()
+        if self._error is not None:
+            reason = self._error.strerror or self._error
+            raise StorageError(f"the mosaics cannot be written ({reason}); free some space") from self._error
+
+    def __enter__(self) -> WriteBehind:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _flush(self, file: int) -> None:
+        try:
+            if hasattr(os, "posix_fadvise"):
+                os.fdatasync(file)
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            self._error = error
+        finally:
+            self._free.release()
+
+
 class Writer:
     """Three files that are filled band by band, from any thread; a context manager.
 
     Leaving it by an exception removes the files.
     """
 
-    def __init__(self, stem: Path, made: dict[str, Header], table: fits.BinTableHDU | None) -> None:
+    def __init__(
+        self, stem: Path, made: dict[str, Header], table: fits.BinTableHDU | None, behind: WriteBehind
+    ) -> None:
         self.paths = {kind: stem.with_name(f"{stem.name}_{kind}.fits") for kind in KINDS}
         self._headers = made
         self._table = table
+        self._behind = behind
         self._files: dict[str, int] = {}
         self._begin: dict[str, int] = {}
         self._shape = (made["sci"]["NAXIS2"], made["sci"]["NAXIS1"])
@@ -165,6 +218,8 @@ class Writer:
             for plane, words in enumerate(contexts):
                 at = self._begin["ctx"] + 4 * (plane * self._shape[0] + row) * columns
                 _write(self._files["ctx"], words.data, at)
+            for file in self._files.values():
+                self._behind(file)
         except OSError as error:
             raise self._failure(error) from error
 

@@ -12,9 +12,7 @@ from batch.compile import inner, kernel
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-
-_LARGEST = 3.4e38
-"""A little below the largest float32."""
+Words = NDArray[np.uint32]
 
 
 @kernel("void(float64[:, ::1], float64[:, ::1], int64, int64, float64, float64[::1], int32[:, ::1])")
@@ -95,37 +93,36 @@ def mark(sums: Floats, seen: Floats, context: NDArray[np.int32], pad: int, bit: 
     # the last of 32 bits is the sign
     sign = np.int32(np.uint32(bit))
     for y in range(seen.shape[0]):
-        for x in range(seen.shape[1]):
-            weight = sums[y + pad, 2 * (x + pad) + 1]
-            context[y, x] |= sign if weight != seen[y, x] else np.int32(0)
-            seen[y, x] = weight
+        sums_, seen_, context_ = sums[y + pad, 2 * pad :], seen[y], context[y]
+        for x in range(seen_.size):
+            u = np.uint64(x)
+            weight = sums_[np.uint64(2 * x + 1)]
+            context_[u] |= sign if weight != seen_[u] else np.int32(0)
+            seen_[u] = weight
 
 
 @inner
-def _bits(number: float) -> np.uint32:
-    """Those of a float32."""
-    return np.uint32(np.float32(number).view(np.uint32))
-
-
-@inner
-def _swapped(number: np.uint32) -> np.uint32:
-    """The bytes in the order of FITS."""
-    low = (number << np.uint32(24)) | ((number & np.uint32(0xFF00)) << np.uint32(8))
-    return np.uint32(low | ((number >> np.uint32(8)) & np.uint32(0xFF00)) | (number >> np.uint32(24)))
+def _swap(words: Words) -> None:
+    """Bring bytes into the order of FITS."""
+    for x in range(words.size):
+        n = words[np.uint64(x)]
+        low = (n << np.uint32(24)) | ((n & np.uint32(0xFF00)) << np.uint32(8))
+        words[np.uint64(x)] = np.uint32(
+            low | ((n >> np.uint32(8)) & np.uint32(0xFF00)) | (n >> np.uint32(24))
+        )
 
 
 @kernel(
     "void(float64[:, ::1], float32[:, ::1], int32[:, :, ::1], int64, "
-    "uint32[:, ::1], uint32[:, ::1], uint32[:, :, ::1], int64, int64[::1])"
+    "float32[:, :, ::1], uint32[:, :, ::1], int64, int64[::1])"
 )
 def finish(
     sums: Floats,
     void: Singles,
     context: NDArray[np.int32],
     pad: int,
-    science: NDArray[np.uint32],
-    weights: NDArray[np.uint32],
-    contexts: NDArray[np.uint32],
+    images: Singles,
+    words: Words,
     column: int,
     counts: NDArray[np.int64],
 ) -> None:
@@ -134,31 +131,38 @@ def finish(
     Parameters
     ----------
     sums, void
-        As in `mark`; `void` is what pixels without weight get.
+        As in `kernels.drop`, with `pad` pixels around the tile; `void` is what pixels without weight get.
     context : int32 (planes, height, width)
     pad : int
-    science, weights : uint32 (height, columns of the output)
-        The bytes of float32 images.
-    contexts : uint32 (planes, height, columns of the output)
-        The bytes of int32 images.
+    images, words : float32 and uint32 (2 + planes, height, columns of the output)
+        The same memory: values and weights, then the planes of the context.
     column : int
         Where the tile begins.
     counts : int64 (2,)
         Pixels with weight, and those among them that are not finite, are added to these.
     """
-    for y in range(context.shape[1]):
-        for x in range(context.shape[2]):
-            weight = sums[y + pad, 2 * (x + pad) + 1]
-            value = (
-                sums[y + pad, 2 * (x + pad)] / weight if weight > 0.0 else np.float64(void[y + pad, x + pad])
-            )
-            counts[0] += weight > 0.0
-            counts[1] += weight > 0.0 and not abs(value) < _LARGEST
-            science[y, column + x] = _swapped(
-                _bits(value if weight > 0.0 else np.float64(void[y + pad, x + pad]))
-            )
-            weights[y, column + x] = _swapped(_bits(weight))
-    for plane in range(context.shape[0]):
-        for y in range(context.shape[1]):
-            for x in range(context.shape[2]):
-                contexts[plane, y, column + x] = _swapped(np.uint32(context[plane, y, x]))
+    planes, height, width = context.shape
+    end = column + width
+    covered = not_finite = 0
+    for y in range(height):
+        sums_, void_ = sums[y + pad, 2 * pad :], void[y + pad, pad:]
+        science, weights = images[0, y, column:end], images[1, y, column:end]
+        for x in range(width):
+            u = np.uint64(x)
+            weight, value = sums_[np.uint64(2 * x + 1)], sums_[np.uint64(2 * x)]
+            empty = np.float64(void_[u])
+            science[u] = value / weight if weight > 0.0 else empty
+            weights[u] = weight
+        for x in range(width):
+            u = np.uint64(x)
+            used = weights[u] > 0
+            covered += used
+            not_finite += used & (not abs(science[u]) < np.inf)
+        for plane in range(planes):
+            bits, row = context[plane, y], words[2 + plane, y, column:end]
+            for x in range(width):
+                row[np.uint64(x)] = np.uint32(bits[np.uint64(x)])
+        for image in range(2 + planes):
+            _swap(words[image, y, column:end])
+    counts[0] += covered
+    counts[1] += not_finite
