@@ -9,16 +9,17 @@ import logging
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from batch import __version__, config, log
+from batch.config import Settings
 from batch.errors import BatchError
+from batch.options import with_settings
 
 if TYPE_CHECKING:
-    from batch.config import Settings
     from batch.model.plan import Plan
     from batch.runtime.driver import Result
     from batch.storage.workdir import WorkDirectory
@@ -37,64 +38,28 @@ app = typer.Typer(
 Datasets = Annotated[
     list[str] | None, typer.Argument(help="Associations or exposures; none takes everything in the folder.")
 ]
-Source = Annotated[
-    Path | None, typer.Option("--from", help="Folder of *_raw.fits and *_asn.fits.", show_default=False)
-]
 Work = Annotated[Path, typer.Option("--work", help="Work directory: products, logs, reports.")]
-Cache = Annotated[
-    Path | None, typer.Option("--crds-cache", help="CRDS cache; CRDS_PATH if not given.", show_default=False)
-]
-File = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.", show_default=False)]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="A setting, as in sweep.pixfrac=[0.5,0.8]; may be repeated.")
-]
-Missing = Annotated[
-    str | None,
-    typer.Option(
-        "--missing-references", help="omit: leave out the steps whose files are missing. [stop|omit]"
-    ),
-]
-Exclude = Annotated[
-    list[str] | None, typer.Option("--exclude", help="Exposure to leave out; may be repeated.")
-]
 Until = Annotated[str | None, typer.Option("--until", help="The last stage to run.", show_default=False)]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Worker processes on this machine.", show_default=False)
-]
-Scheduler = Annotated[
-    str | None, typer.Option("--scheduler", help="Address of a Dask scheduler that runs.", show_default=False)
-]
 
 console = Console()
 
 
 @app.command()
+@with_settings()
 def run(
-    datasets: Datasets = None,
-    source: Source = None,
-    work: Work = Path("acs-batch"),
-    cache: Cache = None,
-    settings_file: File = None,
-    changes: Changes = None,
-    missing: Missing = None,
-    exclude: Exclude = None,
-    until: Until = None,
-    workers: Workers = None,
-    scheduler: Scheduler = None,
+    settings: Settings, datasets: Datasets = None, work: Work = Path("acs-batch"), until: Until = None
 ) -> None:
     """Reduce raw exposures. Run it again to go on where it ended."""
-    settings = _settings(settings_file, changes, source, cache, missing, exclude, workers, scheduler)
     raise typer.Exit(_reduce(settings, work, datasets or [], until))
 
 
 @app.command()
+@with_settings("--workers")
 def demo(
+    settings: Settings,
     full: Annotated[bool, typer.Option("--full", help="Full frames instead of 1K subarrays.")] = False,
     work: Work = Path("acs-batch-demo"),
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 1,
-    settings_file: File = None,
-    changes: Changes = None,
-    workers: Workers = None,
 ) -> None:
     """Simulate a visit to a crowded field, with its reference files, and reduce it."""
     from batch.simulation.visit import VisitSettings, simulate
@@ -102,23 +67,22 @@ def demo(
     wanted = VisitSettings(seed=seed, size="full" if full else "1k", pointing_error=1.0)
     console.print(f"simulating a visit in {work / 'simulated'}", markup=False, highlight=False)
     visit = simulate(work / "simulated", wanted)
-    here = [f"align.catalog={visit.truth / 'catalog.ecsv'}", *(changes or [])]
-    settings = _settings(settings_file, here, visit.raw, visit.crds, None, None, workers, None)
+    here: dict[str, dict[str, object]] = {
+        "fetch": {"source": visit.raw},
+        "references": {"cache": visit.crds},
+        "align": {"catalog": settings.align.catalog or visit.truth / "catalog.ecsv"},
+    }
+    settings = config.override(settings, here)
     raise typer.Exit(_reduce(settings, work, [], None))
 
 
 @app.command()
+@with_settings()
 def plan(
+    settings: Settings,
     datasets: Datasets = None,
-    source: Source = None,
     work: Work = Path("acs-batch"),
-    cache: Cache = None,
-    settings_file: File = None,
-    changes: Changes = None,
-    missing: Missing = None,
-    exclude: Exclude = None,
     until: Until = None,
-    workers: Workers = None,
     details: Annotated[bool, typer.Option("--details", help="List every task.")] = False,
 ) -> None:
     """Show the tasks, their memory and the expected time; run nothing."""
@@ -126,7 +90,6 @@ def plan(
     from batch.runtime import planning
     from batch.runtime.cluster import local_size
 
-    settings = _settings(settings_file, changes, source, cache, missing, exclude, workers, None)
     made = planning.make_plan(settings, work.absolute(), datasets or [], until=until)
     for association in made.associations:
         names = ", ".join(e.rootname for e in association.exposures)
@@ -176,14 +139,15 @@ def report(work: Work = Path("acs-batch")) -> None:
 
 
 @app.command()
-def doctor(work: Work = Path("acs-batch"), cache: Cache = None) -> None:
+@with_settings("--crds-cache")
+def doctor(settings: Settings, work: Work = Path("acs-batch")) -> None:
     """Look at the installation, the machine, the CRDS cache and calacs.e."""
     import os
 
     from batch.runtime.doctor import examine
 
     bad = 0
-    for finding in examine(work, cache, os.environ):
+    for finding in examine(work, settings.references.cache, os.environ):
         mark = "ok " if finding.good else "BAD"
         advice = f"\n      {finding.advice}" if finding.advice and not finding.good else ""
         text = f"{mark} {finding.what}: {finding.found}{advice}"
@@ -204,27 +168,6 @@ def clean(
     directory, made = _last(work)
     freed = cleaning.clean(directory, made, failures=failures, stale=stale)
     console.print(f"{freed / 1e9:.2f} GB freed", markup=False, highlight=False)
-
-
-def _settings(
-    file: Path | None,
-    changes: list[str] | None,
-    source: Path | None,
-    cache: Path | None,
-    missing: str | None,
-    exclude: list[str] | None,
-    workers: int | None,
-    scheduler: str | None,
-) -> Settings:
-    """Settings from the file, then ``--set``, then the options of their own."""
-    settings = config.load(file, changes or [])
-    own: dict[str, dict[str, Any]] = {
-        "fetch": {"source": source},
-        "references": {"cache": cache, "missing": missing},
-        "associate": {"exclude": exclude or None},
-        "cluster": {"workers": workers, "scheduler": scheduler},
-    }
-    return config.override(settings, own)
 
 
 def _reduce(settings: Settings, work: Path, wanted: list[str], until: str | None) -> int:

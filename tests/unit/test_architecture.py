@@ -15,7 +15,7 @@ MODULES = sorted(BATCH.rglob("*.py"))
 
 # each layer may import those to the right of it, and its own
 LAYERS = (
-    ("cli",),
+    ("cli", "options"),
     ("runtime",),
     ("stages",),
     (
@@ -51,7 +51,7 @@ HEAVY = {
     "xarray",
 }
 # read by every command before anything is done, or in every task
-LIGHT = {"__init__", "cli", "config", "errors", "log", "model", "stages", "isolation"}
+LIGHT = {"__init__", "cli", "options", "config", "errors", "log", "model", "stages", "isolation"}
 
 
 def layer(module: str) -> str:

@@ -1,0 +1,100 @@
+"""Options of the command line that are settings under another name: one line each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from batch import config
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """An option that sets one key of the settings."""
+
+    flag: str
+    setting: str
+    """``section.key``."""
+    kind: Any
+    help: str
+    metavar: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The parameter of the verb's function."""
+        return self.setting.replace(".", "_")
+
+    @property
+    def parameter(self) -> inspect.Parameter:
+        """As the command line sees it: None where it was not given."""
+        option = typer.Option(self.flag, help=self.help, show_default=False, metavar=self.metavar)
+        return _parameter(self.name, self.kind, option)
+
+
+def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+SHORTCUTS = (
+    Shortcut("--from", "fetch.source", Path, "Folder of *_raw.fits and *_asn.fits."),
+    Shortcut("--crds-cache", "references.cache", Path, "CRDS cache; CRDS_PATH if not given."),
+    Shortcut(
+        "--missing-references",
+        "references.missing",
+        str,
+        "omit: leave out the steps whose files are missing. [stop|omit]",
+    ),
+    Shortcut("--exclude", "associate.exclude", list[str], "Exposure to leave out; may be repeated."),
+    Shortcut("--workers", "cluster.workers", int, "Worker processes on this machine."),
+    Shortcut("--scheduler", "cluster.scheduler", str, "Address of a Dask scheduler that runs."),
+)
+
+_FILE = _parameter(
+    "settings_file", Path, typer.Option("--settings", help="TOML file of settings.", show_default=False)
+)
+_CHANGES = _parameter(
+    "changes",
+    list[str],
+    typer.Option("--set", help="A setting, as in sweep.pixfrac=[0.5,0.8]; may be repeated."),
+)
+
+
+def with_settings(*flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb ``--settings``, ``--set`` and shortcuts; it is called with the `settings` they make.
+
+    Later ones win: the file, then ``--set``, then the shortcuts.
+
+    Parameters
+    ----------
+    *flags : str
+        The shortcuts that the verb has; none: all of them.
+    """
+    taken = [s for s in SHORTCUTS if not flags or s.flag in flags]
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own = [p for n, p in inspect.signature(verb, eval_str=True).parameters.items() if n != "settings"]
+
+        def called(**given: Any) -> None:
+            settings = config.load(given.pop("settings_file"), given.pop("changes") or [])
+            values: dict[str, dict[str, Any]] = {}
+            for shortcut in taken:
+                section, _, key = shortcut.setting.partition(".")
+                # an option that may be repeated is an empty list where it was not given
+                values.setdefault(section, {})[key] = given.pop(shortcut.name) or None
+            verb(settings=config.override(settings, values), **given)
+
+        called.__name__, called.__doc__ = verb.__name__, verb.__doc__
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        parameters += [s.parameter for s in taken] + [_FILE, _CHANGES]
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {p.name: p.annotation for p in parameters}
+        return called
+
+    return decorate
