@@ -27,6 +27,8 @@ LAYERS = (
         "isolation",
         "storage",
         "reporting",
+        "archive",
+        "references",
     ),
     ("config", "log", "compile"),
     ("model",),
