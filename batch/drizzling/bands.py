@@ -22,7 +22,7 @@ from batch.errors import InputError, InsufficientMemoryError, UsageError
 
 PLANE = 32
 """Chips in one plane of the context image."""
-TILE = 512
+TILE = 384
 """Side of a tile, output pixels; also the most rows of a band."""
 _FEWEST = 32
 """Rows of a band below which borders would cost more than the rows."""
