@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from batch.model.drizzle import Drizzle
 from batch.model.json import encode
 from batch.model.observation import Association, Exposure
 
-Scope = Literal["exposure", "association", "pixfrac"]
+Scope = Literal["exposure", "association", "drizzle"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Stage:
     """The stages whose products it reads."""
     version: int
     """Raise it when the stage's results change: everything made by older ones becomes stale."""
-    needs: Callable[[Association, Exposure | None, Any], Needs]
-    """From the association, the exposure (None for the other scopes) and all settings."""
+    needs: Callable[[Association, Any, Any], Needs]
+    """From the association, what of it a task is about (the `Exposure`, the `Drizzle`, or None for the whole
+    of it) and all settings."""
     set_aside_too: bool = False
     """True if exposures that will not be combined pass through this stage as well."""
 
@@ -54,7 +56,7 @@ class Task:
     stage: str
     association: str
     exposure: str | None
-    pixfrac: float | None
+    drizzle: Drizzle | None
     upstream: tuple[str, ...]
     """Ids of the tasks whose products it reads."""
     fingerprint: str
@@ -63,12 +65,19 @@ class Task:
     @property
     def subject(self) -> str:
         """``association``, ``association/rootname`` or ``association/pf0.3``."""
-        return subject(self.association, self.exposure, self.pixfrac)
+        return subject(self.association, self.exposure, self.drizzle)
 
     @property
     def id(self) -> str:
         """``stage/subject``: unique in a plan, and the task's place in the work directory."""
         return f"{self.stage}/{self.subject}"
+
+    @property
+    def company(self) -> object:
+        """Tasks of equal company may share a process: one stage and inputs, and one family of drizzles."""
+        if self.needs.together is None:
+            return self.id
+        return self.stage, self.upstream, self.drizzle and (self.drizzle.scale, self.drizzle.kernel)
 
 
 @dataclass(frozen=True)
@@ -85,17 +94,12 @@ class Plan:
         return next(a for a in self.associations if a.name == name)
 
 
-def pixfrac_name(pixfrac: float) -> str:
-    """The plain name of a pixfrac: 0.3 -> ``pf0.3``, whatever arithmetic it came from."""
-    return f"pf{round(pixfrac, 4):.4g}" if pixfrac != 1 else "pf1.0"
-
-
-def subject(association: str, exposure: str | None = None, pixfrac: float | None = None) -> str:
+def subject(association: str, exposure: str | None = None, drizzle: Drizzle | None = None) -> str:
     """What a task works on, as a relative path."""
     if exposure is not None:
         return f"{association}/{exposure}"
-    if pixfrac is not None:
-        return f"{association}/{pixfrac_name(pixfrac)}"
+    if drizzle is not None:
+        return f"{association}/{drizzle.name}"
     return association
 
 
@@ -111,7 +115,7 @@ def fingerprint(stage: Stage, settings: Any, upstream: Sequence[str], extra: Any
     upstream : sequence of str
         Fingerprints of the tasks it reads from.
     extra : JSON value, optional
-        The subject's own identity: the stamp of a raw file, a pixfrac, engine versions.
+        The subject's own identity: the stamp of a raw file, a drizzle, engine versions.
     """
     parts = [stage.name, stage.version, settings, sorted(upstream), extra]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -121,7 +125,7 @@ def expand(
     pipeline: Iterable[Stage],
     associations: Sequence[Association],
     settings: Mapping[str, Mapping[str, Any]],
-    pixfracs: Sequence[float],
+    drizzles: Sequence[Drizzle],
     *,
     typed_settings: Any = None,
     identities: Mapping[str, str] | None = None,
@@ -136,7 +140,7 @@ def expand(
         What to reduce.
     settings : mapping
         JSON settings by stage name, for the fingerprints.
-    pixfracs : sequence of float
+    drizzles : sequence of Drizzle
         The sweep.
     typed_settings : Settings
         All settings as an object, for `Stage.needs`.
@@ -153,7 +157,7 @@ def expand(
     return tuple(
         task
         for association in associations
-        for task in _expand_one(stages, association, settings, pixfracs, typed_settings, identities or {})
+        for task in _expand_one(stages, association, settings, drizzles, typed_settings, identities or {})
     )
 
 
@@ -161,14 +165,14 @@ def _expand_one(
     stages: list[Stage],
     association: Association,
     settings: Mapping[str, Mapping[str, Any]],
-    pixfracs: Sequence[float],
+    drizzles: Sequence[Drizzle],
     typed: Any,
     identities: Mapping[str, str],
 ) -> Iterator[Task]:
     made: dict[str, list[Task]] = {}
     for stage in stages:
         made[stage.name] = []
-        for exposure, pixfrac in _subjects(stage, association, pixfracs):
+        for exposure, drizzle in _subjects(stage, association, drizzles):
             name = exposure.rootname if exposure else None
             upstream = [
                 t for name in stage.after for t in made[name] if _feeds(stage, t, exposure, association)
@@ -176,34 +180,37 @@ def _expand_one(
             identity = [
                 association.name,
                 encode(exposure) if exposure else [encode(e) for e in association.exposures],
-                pixfrac and pixfrac_name(pixfrac),
+                encode(drizzle),
                 identities.get(stage.name, ""),
-                identities.get(f"{stage.name}/{subject(association.name, name, pixfrac)}", ""),
+                identities.get(f"{stage.name}/{subject(association.name, name, drizzle)}", ""),
             ]
             task = Task(
                 stage=stage.name,
                 association=association.name,
                 exposure=name,
-                pixfrac=pixfrac,
+                drizzle=drizzle,
                 upstream=tuple(t.id for t in upstream),
                 fingerprint=fingerprint(
                     stage, settings.get(stage.name, {}), [t.fingerprint for t in upstream], identity
                 ),
-                needs=stage.needs(association, exposure, typed),
+                needs=stage.needs(association, exposure or drizzle, typed),
             )
             made[stage.name].append(task)
             yield task
 
 
 def _subjects(
-    stage: Stage, association: Association, pixfracs: Sequence[float]
-) -> Iterator[tuple[Exposure | None, float | None]]:
+    stage: Stage, association: Association, drizzles: Sequence[Drizzle]
+) -> Iterator[tuple[Exposure | None, Drizzle | None]]:
     if stage.scope == "exposure":
         for exposure in association.members if stage.set_aside_too else association.exposures:
             yield exposure, None
-    elif stage.scope == "pixfrac":
-        for pixfrac in pixfracs:
-            yield None, pixfrac
+    elif not association.exposures:
+        # all of them were set aside: nothing is made of them together
+        return
+    elif stage.scope == "drizzle":
+        for drizzle in drizzles:
+            yield None, drizzle
     else:
         yield None, None
 

@@ -15,6 +15,15 @@ from batch.model.names import plain_name, rootname
 from batch.model.observation import Association, Exposure, SetAside
 from batch.storage import raw
 
+_NOT_COMBINED = {
+    "FR": "ramp filter: its band depends on where in the field a source lies",
+    "POL": "polariser: its images are compared with each other, not added",
+    "G800L": "grism: it makes spectra, not images of the sky",
+    "PR": "prism: it makes spectra, not images of the sky",
+}
+"""Optical elements, by the beginning of their names, whose exposures are calibrated only (ACS Instrument
+Handbook, chapters 5 and 6)."""
+
 
 def discover(
     folder: Path, settings: AssociateSettings, wanted: Sequence[str] = ()
@@ -120,6 +129,8 @@ def _associate(name: str, members: Sequence[Exposure], settings: AssociateSettin
     readable = [e for e in members if e.detector]
     if not readable:
         return Association(name, tuple(members))
+    # what is never combined has no say in what is
+    readable = [e for e in readable if not _special(e.filters)] or readable
     ((mode, _),) = Counter((e.detector, e.filters) for e in readable).most_common(1)
     alike = [e.exptime for e in readable if (e.detector, e.filters) == mode and e.exptime > 0]
     typical = statistics.median(alike) if alike else 0.0
@@ -137,6 +148,9 @@ def _reason(exposure: Exposure, mode: tuple[str, tuple[str, ...]], typical: floa
     """Why an exposure cannot be combined with the others; empty if it can."""
     if not exposure.detector:
         return ""
+    special = _special(exposure.filters)
+    if special:
+        return special
     if exposure.detector != mode[0]:
         return f"detector {exposure.detector}, the others {mode[0]}"
     if exposure.filters != mode[1]:
@@ -148,6 +162,15 @@ def _reason(exposure: Exposure, mode: tuple[str, tuple[str, ...]], typical: floa
             f"exposure time {exposure.exptime:g} s, more than a factor {factor:g} "
             f"off the median of {typical:g} s (associate.exptime_factor)"
         )
+    return ""
+
+
+def _special(filters: Sequence[str]) -> str:
+    """Why images through these filters are not combined; empty if they are."""
+    for name in filters:
+        for prefix, why in _NOT_COMBINED.items():
+            if name.startswith(prefix):
+                return f"{name} is a {why}"
     return ""
 
 

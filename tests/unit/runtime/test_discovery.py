@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from batch.config import AssociateSettings
+from batch.config import AssociateSettings, Settings
 from batch.errors import InputError, UnsafeNameError, UsageError
 from batch.runtime.discovery import discover, read_table
 
@@ -108,6 +108,37 @@ def test_odd_ones_are_set_aside_with_the_reason(visit: Path, keywords: dict[str,
     assert [e.rootname for e in found.exposures] == ["j9l960a9q", "j9l960a7q"]
     assert [s.exposure.rootname for s in found.set_aside] == ["j9l960abq"]
     assert found.set_aside[0].reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("filters", "reason"),
+    [
+        (("G800L", "CLEAR2L"), "G800L is a grism"),
+        (("CLEAR1S", "PR200L"), "PR200L is a prism"),
+        (("CLEAR1L", "FR656N"), "FR656N is a ramp filter"),
+        (("F606W", "POL0V"), "POL0V is a polariser"),
+    ],
+)
+def test_what_is_no_plain_image_is_set_aside(visit: Path, filters: tuple[str, str], reason: str) -> None:
+    """Even where most of the exposures are of that kind."""
+    for root in ROOTS[1:]:
+        (visit / f"{root}_raw.fits").unlink()
+        raw(visit, root, FILTER1=filters[0], FILTER2=filters[1])
+    (found,) = discover(visit, AssociateSettings())
+    assert [e.rootname for e in found.exposures] == ["j9l960a7q"]
+    assert [s.exposure.rootname for s in found.set_aside] == ["j9l960a9q", "j9l960abq"]
+    assert all(s.reason.startswith(reason) for s in found.set_aside)
+
+
+def test_an_association_of_grism_exposures_is_calibrated_only(tmp_path: Path) -> None:
+    from batch.model.plan import expand
+    from batch.stages import pipeline
+
+    raw(tmp_path, "j9l960a7q", FILTER1="G800L")
+    (found,) = discover(tmp_path, AssociateSettings())
+    assert not found.exposures
+    tasks = expand(pipeline(), [found], {}, (0.5, 1.0), typed_settings=Settings())
+    assert [t.stage for t in tasks] == ["fetch", "references", "calibrate", "wcs"]
 
 
 def test_the_factor_is_the_users(visit: Path) -> None:
