@@ -12,7 +12,6 @@ thread whatever num_cores is, so the ratio is also given for one thread.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -27,6 +26,8 @@ import numpy as np
 from astropy.io import fits
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from beside import load  # noqa: E402
 
 _ASTRODRIZZLE = """
 import json, resource, sys, time
@@ -59,18 +60,6 @@ drizzle(
 usage = resource.getrusage(resource.RUSAGE_SELF)
 Path("time.json").write_text(json.dumps([time.perf_counter() - start, usage.ru_maxrss / 1e3]))
 """
-
-
-def helpers() -> Any:
-    """What the integration tests prepare exposures with."""
-    path = ROOT / "tests" / "integration" / "drizzling_multi" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("drizzling_multi_conftest", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def timed(code: str, area: Path, argument: object) -> tuple[float, float]:
@@ -133,7 +122,7 @@ def main() -> None:
     parser.add_argument("--pixfracs", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1.0")
     options = parser.parse_args()
     pixfracs = [float(p) for p in options.pixfracs.split(",")]
-    help_ = helpers()
+    help_ = load(ROOT / "tests" / "integration" / "drizzling_multi" / "conftest.py")
     with tempfile.TemporaryDirectory(dir=options.folder and options.folder.parent) as scratch:
         folder = (options.folder or Path(scratch) / "case").absolute()
         if (folder / "made.json").is_file():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import functools
 import gzip
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from beside import load
 
 PACKAGED = Path(__file__).resolve().parents[2] / "data" / "calibration"
 """A golden case that lies in this repository, with its reference files."""
@@ -228,11 +228,4 @@ def expand(hdu: Any) -> np.ndarray:
 @pytest.fixture(scope="session")
 def naive() -> Any:
     """The specification read literally: see naive_ccd.py."""
-    specification = importlib.util.spec_from_file_location(
-        "naive_ccd", Path(__file__).with_name("naive_ccd.py")
-    )
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load(Path(__file__).with_name("naive_ccd.py"))

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from beside import load
 
 from batch.calibration.cte import CteTable, read_table
 
 HERE = Path(__file__).parent
 
 
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"cte_tests_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def naive() -> ModuleType:
     """The specification read literally."""
-    return _load("naive")
+    return load(HERE / "naive.py")
 
 
 @pytest.fixture(scope="session")
 def build() -> ModuleType:
     """Trap sets, tables, columns."""
-    return _load("builders")
+    return load(HERE / "builders.py")
 
 
 @pytest.fixture(scope="session")
