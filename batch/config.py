@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from batch.cluster_settings import ClusterSettings
 from batch.errors import UsageError
 
 Pixfrac = Annotated[float, Field(gt=0, le=1)]
@@ -203,21 +204,6 @@ class ReportSettings(_Section):
     that is for four WFC exposures, the square kernel and a scale of 0.03 arcsec, as in the demo."""
 
 
-class ClusterSettings(_Section):
-    """Where tasks run. Never part of a fingerprint: it changes no digit of a product."""
-
-    workers: int | None = Field(None, ge=1)
-    """Worker processes; None: one a core, as far as memory goes."""
-    memory: int | None = Field(None, gt=0)
-    """Bytes each worker may plan with; None: an equal share of the machine's."""
-    scheduler: str | None = None
-    """Address of a scheduler that runs already."""
-    attempts: int = Field(2, ge=1, le=5)
-    """How often a task is tried whose failure a retry can mend."""
-    window: int = Field(64, ge=1)
-    """Associations in flight at a time."""
-
-
 class Settings(_Section):
     """All settings of a run."""
 
@@ -251,12 +237,14 @@ def load(path: Path | None = None, changes: Iterable[str] = ()) -> Settings:
             raise UsageError(f"{path}: {error}; give a TOML file of settings") from None
     for change in changes:
         name, equals, text = change.partition("=")
-        section, dot, key = name.strip().partition(".")
-        if not (equals and dot and section and key):
+        *sections, key = name.strip().split(".")
+        if not (equals and sections and key and all(sections)):
             raise UsageError(f"--set {change}: not of the form section.key=value")
-        table = values.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise UsageError(f"--set {change}: {section} is not a section")
+        table = values
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"--set {change}: {section} is not a section")
         table[key] = _value(text)
     return _validated(values, f"{path}: " if path else "")
 

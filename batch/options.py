@@ -53,6 +53,7 @@ SHORTCUTS = (
     ),
     Shortcut("--exclude", "associate.exclude", list[str], "Exposure to leave out; may be repeated."),
     Shortcut("--workers", "cluster.workers", int, "Worker processes on this machine."),
+    Shortcut("--cluster", "cluster.kind", str, "Where tasks run. [local|scheduler|kubernetes|slurm]"),
     Shortcut("--scheduler", "cluster.scheduler", str, "Address of a Dask scheduler that runs."),
 )
 

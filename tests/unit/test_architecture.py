@@ -31,6 +31,7 @@ LAYERS = (
         "references",
     ),
     ("config", "log", "compile"),
+    ("cluster_settings",),
     ("model",),
     ("errors",),
 )
