@@ -6,8 +6,10 @@
     ├── UsageError                    exit 2   a setting, an option or a combination of them is wrong
     ├── InputError                    exit 1   a file, keyword or table of the user's is unusable
     │   ├── UnsafeNameError           exit 1   a name from a header or table would leave its folder
-    │   └── MissingReferenceError     exit 1   reference files that are named but not there
+    │   ├── MissingReferenceError     exit 1   reference files that are named but not there
+    │   └── DamagedReferenceError     exit 1   reference files that are not what CRDS delivered
     ├── LibraryError                  exit 1   a library or program failed on inputs that looked sound
+    ├── NetworkError                  exit 1   a server did not answer, or not to the end; a retry can help
     ├── StorageError                  exit 1   no space, no permission; a retry can help
     ├── ChildKilledError              exit 1   a task's process was killed; a retry can help
     ├── ChildTimeoutError             exit 1   a task's process took too long; a retry can help
@@ -71,8 +73,18 @@ class MissingReferenceError(InputError):
     """Reference files that headers name but that are not there."""
 
 
+class DamagedReferenceError(InputError):
+    """Reference files that are not what CRDS delivered."""
+
+
 class LibraryError(BatchError):
     """A library or program failed on inputs that looked sound."""
+
+
+class NetworkError(BatchError):
+    """A server did not answer, or did not answer to the end."""
+
+    retryable = True
 
 
 class StorageError(BatchError):
