@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +21,7 @@ from batch.options import with_settings
 if TYPE_CHECKING:
     from batch.model.plan import Plan
     from batch.runtime.driver import Result
-    from batch.storage.workdir import WorkDirectory
+    from batch.storage.work import Work
 
 DONE, BROKEN, WITH_FAILURES, INTERRUPTED = 0, 1, 3, 130
 
@@ -38,7 +37,10 @@ app = typer.Typer(
 Datasets = Annotated[
     list[str] | None, typer.Argument(help="Associations or exposures; none takes everything in the folder.")
 ]
-Work = Annotated[Path, typer.Option("--work", help="Work directory: products, logs, reports.")]
+Where = Annotated[
+    str,
+    typer.Option("--work", help="Work directory: products, logs, reports. A folder or s3://bucket/prefix."),
+]
 Until = Annotated[str | None, typer.Option("--until", help="The last stage to run.", show_default=False)]
 
 console = Console()
@@ -47,7 +49,7 @@ console = Console()
 @app.command()
 @with_settings()
 def run(
-    settings: Settings, datasets: Datasets = None, work: Work = Path("acs-batch"), until: Until = None
+    settings: Settings, datasets: Datasets = None, work: Where = "acs-batch", until: Until = None
 ) -> None:
     """Reduce raw exposures. Run it again to go on where it ended."""
     raise typer.Exit(_reduce(settings, work, datasets or [], until))
@@ -58,15 +60,17 @@ def run(
 def demo(
     settings: Settings,
     full: Annotated[bool, typer.Option("--full", help="Full frames instead of 1K subarrays.")] = False,
-    work: Work = Path("acs-batch-demo"),
+    work: Where = "acs-batch-demo",
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 1,
 ) -> None:
     """Simulate a visit to a crowded field, with its reference files, and reduce it."""
     from batch.simulation.visit import VisitSettings, simulate
+    from batch.storage.work import open_work
 
     wanted = VisitSettings(seed=seed, size="full" if full else "1k", pointing_error=1.0)
-    console.print(f"simulating a visit in {work / 'simulated'}", markup=False, highlight=False)
-    visit = simulate(work / "simulated", wanted)
+    folder = open_work(work).local / "simulated"
+    console.print(f"simulating a visit in {folder}", markup=False, highlight=False, soft_wrap=True)
+    visit = simulate(folder, wanted)
     here: dict[str, dict[str, object]] = {
         "fetch": {"source": visit.raw},
         "references": {"cache": visit.crds},
@@ -81,7 +85,7 @@ def demo(
 def plan(
     settings: Settings,
     datasets: Datasets = None,
-    work: Work = Path("acs-batch"),
+    work: Where = "acs-batch",
     until: Until = None,
     details: Annotated[bool, typer.Option("--details", help="List every task.")] = False,
 ) -> None:
@@ -89,8 +93,9 @@ def plan(
     from batch.reporting import terminal
     from batch.runtime import planning
     from batch.runtime.cluster import local_size
+    from batch.storage.work import open_work
 
-    made = planning.make_plan(settings, work.absolute(), datasets or [], until=until)
+    made = planning.make_plan(settings, open_work(work).local, datasets or [], until=until)
     for association in made.associations:
         names = ", ".join(e.rootname for e in association.exposures)
         console.print(f"{association.name}: {names}", markup=False, highlight=False, soft_wrap=True)
@@ -109,7 +114,7 @@ def plan(
 
 
 @app.command()
-def status(work: Work = Path("acs-batch")) -> None:
+def status(work: Where = "acs-batch") -> None:
     """Show where the run in a work directory stands, and why what failed did."""
     from batch.reporting import terminal
     from batch.storage import ledger
@@ -123,14 +128,15 @@ def status(work: Work = Path("acs-batch")) -> None:
     console.print(terminal.state_table(counts, states))
     for entry in entries.values():
         if entry.state is ledger.State.FAILED and entry.record and entry.record.failure:
-            text = f"{entry.task.id}: {entry.record.failure.message}\n  log: {entry.log}"
+            log_file = directory.url(entry.log or "")
+            text = f"{entry.task.id}: {entry.record.failure.message}\n  log: {log_file}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
     if any(e.state in (ledger.State.FAILED, ledger.State.BLOCKED) for e in entries.values()):
         raise typer.Exit(WITH_FAILURES)
 
 
 @app.command()
-def report(work: Work = Path("acs-batch")) -> None:
+def report(work: Where = "acs-batch") -> None:
     """Write the index page anew from what lies in a work directory, and say where it is."""
     from batch.runtime.driver import write_index
 
@@ -140,7 +146,7 @@ def report(work: Work = Path("acs-batch")) -> None:
 
 @app.command()
 @with_settings("--crds-cache")
-def doctor(settings: Settings, work: Work = Path("acs-batch")) -> None:
+def doctor(settings: Settings, work: Where = "acs-batch") -> None:
     """Look at the installation, the machine, the CRDS cache and calacs.e."""
     import os
 
@@ -158,7 +164,7 @@ def doctor(settings: Settings, work: Work = Path("acs-batch")) -> None:
 
 @app.command()
 def clean(
-    work: Work = Path("acs-batch"),
+    work: Where = "acs-batch",
     failures: Annotated[bool, typer.Option("--failures", help="Logs of failed attempts too.")] = False,
     stale: Annotated[bool, typer.Option("--stale", help="Products that a run would make anew too.")] = False,
 ) -> None:
@@ -170,7 +176,7 @@ def clean(
     console.print(f"{freed / 1e9:.2f} GB freed", markup=False, highlight=False)
 
 
-def _reduce(settings: Settings, work: Path, wanted: list[str], until: str | None) -> int:
+def _reduce(settings: Settings, work: str, wanted: list[str], until: str | None) -> int:
     from batch.reporting.terminal import Display
     from batch.runtime.driver import Listeners, reduce
 
@@ -191,17 +197,17 @@ def _reduce(settings: Settings, work: Path, wanted: list[str], until: str | None
     return DONE if result.complete else WITH_FAILURES
 
 
-def _summary(result: Result, work: Path) -> None:
+def _summary(result: Result, work: str) -> None:
     """The choice per association, what failed, and where to look."""
     from batch.reporting.terminal import sweep_table
-    from batch.storage.workdir import WorkDirectory
+    from batch.storage.work import open_work
 
-    directory = WorkDirectory(work.absolute())
+    directory = open_work(work)
     for association in result.plan.associations:
         chosen = result.records.get(f"select/{association.name}")
         if chosen is not None and chosen.products:
             console.print(sweep_table(association.name, chosen))
-            mosaic = directory.folder(chosen.id) / chosen.products[0].name
+            mosaic = directory.url(f"products/{chosen.place}/{chosen.products[0].name}")
             text = f"{association.name}: {chosen.results['why']}\n{mosaic}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
     for record in result.failed:
@@ -216,11 +222,11 @@ def _summary(result: Result, work: Path) -> None:
     console.print(f"report: {result.index}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _last(work: Path) -> tuple[WorkDirectory, Plan]:
+def _last(work: str) -> tuple[Work, Plan]:
     from batch.runtime.driver import load_plan
-    from batch.storage.workdir import WorkDirectory
+    from batch.storage.work import open_work
 
-    directory = WorkDirectory(work.absolute())
+    directory = open_work(work)
     return directory, load_plan(directory)
 
 

@@ -70,6 +70,13 @@ class Record:
     usage: Usage = Usage()
     failure: Failure | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    attempt: str = ""
+    """In an object store, where nothing can be renamed: the folder of this attempt below the task's."""
+
+    @property
+    def place(self) -> str:
+        """Where its files lie among the products of the work directory."""
+        return f"{self.id}/{self.attempt}" if self.attempt else self.id
 
     @property
     def id(self) -> str:

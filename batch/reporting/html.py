@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import jinja2
 
 from batch import __version__
 from batch.model.observation import Association
-from batch.model.plan import Plan, pixfrac_name
+from batch.model.plan import Plan
 from batch.model.record import Record
 from batch.reporting import facts
 
@@ -102,19 +101,8 @@ class Standing(Protocol):
         """What its last attempt left behind."""
 
     @property
-    def log(self) -> Path | None:
-        """The log of that attempt."""
-
-
-class Work(Protocol):
-    """Where things lie: the work directory."""
-
-    @property
-    def report(self) -> Path:
-        """The folder of the index page."""
-
-    def folder(self, task_id: str) -> Path:
-        """Where a task's products are published."""
+    def log(self) -> str | None:
+        """The log of that attempt: its name in the work directory."""
 
 
 def association_page(
@@ -158,8 +146,8 @@ def association_page(
     )
 
 
-def index(plan: Plan, standings: Mapping[str, Standing], work: Work) -> Path:
-    """Write the index page of a run.
+def index(plan: Plan, standings: Mapping[str, Standing]) -> str:
+    """The index page of a run, ``report/index.html`` in the work directory.
 
     Parameters
     ----------
@@ -167,21 +155,14 @@ def index(plan: Plan, standings: Mapping[str, Standing], work: Work) -> Path:
         What was to be done.
     standings : mapping
         Where each task stands, by task id.
-    work : Work
-        The work directory; the page becomes ``index.html`` in its `report` folder.
-
-    Returns
-    -------
-    Path
-        The page.
     """
-    rows = [_index_row(association, plan, standings, work) for association in plan.associations]
+    rows = [_index_row(association, plan, standings) for association in plan.associations]
     failures = [
         {
             "id": task.id,
             "message": standing.record.failure.message,
-            "log": str(standing.log or ""),
-            "link": _link(standing.log, work.report),
+            "log": standing.log or "",
+            "link": _link(standing.log),
         }
         for task in plan.tasks
         if (standing := standings.get(task.id)) is not None
@@ -190,24 +171,18 @@ def index(plan: Plan, standings: Mapping[str, Standing], work: Work) -> Path:
         and standing.record.failure is not None
     ]
     counts = Counter(state for row in rows for state in row["counts"].elements())
-    text = (
+    return (
         _environment()
         .get_template("index.html")
         .render(rows=rows, failures=failures, counts=counts, states=_STATES, **_stamp())
     )
-    work.report.mkdir(parents=True, exist_ok=True)
-    path = work.report / "index.html"
-    aside = path.with_name(".index.html")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
-    return path
 
 
 _STATES = ("done", "skipped", "failed", "blocked", "stale", "to do")
 
 
 def _index_row(
-    association: Association, plan: Plan, standings: Mapping[str, Standing], work: Work
+    association: Association, plan: Plan, standings: Mapping[str, Standing]
 ) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for task in plan.tasks:
@@ -219,8 +194,8 @@ def _index_row(
         "association": association,
         "counts": counts,
         "choice": select.results if select else None,
-        "mosaic": _product_link(select, "chosen", work),
-        "page": _product_link(page, "report", work),
+        "mosaic": _product_link(select, "chosen"),
+        "page": _product_link(page, "report"),
     }
 
 
@@ -228,13 +203,14 @@ def _fresh(standing: Standing | None) -> Record | None:
     return standing.record if standing is not None and standing.state.value in ("done", "skipped") else None
 
 
-def _product_link(record: Record | None, kind: str, work: Work) -> str:
+def _product_link(record: Record | None, kind: str) -> str:
     names = [p.name for p in record.products if p.kind == kind] if record else []
-    return _link(work.folder(record.id) / names[0], work.report) if record and names else ""
+    return _link(f"products/{record.place}/{names[0]}") if record and names else ""
 
 
-def _link(path: Path | None, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix() if path is not None else ""
+def _link(name: str | None) -> str:
+    """From the page to a file of the work directory."""
+    return f"../{name}" if name else ""
 
 
 def _sweep_rows(statistics: Mapping[str, Any], select: Mapping[str, Any]) -> list[dict[str, Any]]:

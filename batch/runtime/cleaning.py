@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 from batch.model.plan import Plan
 from batch.storage import ledger
 from batch.storage.ledger import State
-from batch.storage.workdir import WorkDirectory
+from batch.storage.work import Work
 
 
 def clean(
-    work: WorkDirectory,
+    work: Work,
     plan: Plan,
     *,
     failures: bool = False,
@@ -23,7 +20,7 @@ def clean(
 
     Parameters
     ----------
-    work : WorkDirectory
+    work : Work
         Must not be in use by a run.
     plan : Plan
         The last run's.
@@ -43,17 +40,10 @@ def clean(
         If a run is going on.
     """
     with work.writer():
-        before = _size(work.root)
-        work.sweep_scratch()
+        freed = work.sweep()
         if failures:
-            shutil.rmtree(work.failures, ignore_errors=True)
+            freed += work.discard_failures()
         if stale:
-            for entry in ledger.entries(work, plan.tasks).values():
-                if entry.state is State.STALE:
-                    shutil.rmtree(work.folder(entry.task.id))
-        work.create()
-        return before - _size(work.root)
-
-
-def _size(folder: Path) -> int:
-    return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file())
+            entries = ledger.entries(work, plan.tasks).values()
+            freed += work.discard([e.task.id for e in entries if e.state is State.STALE])
+        return freed

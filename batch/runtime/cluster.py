@@ -6,13 +6,13 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch import __version__
 from batch.config import ClusterSettings
-from batch.errors import InsufficientMemoryError, UsageError
+from batch.errors import BatchError, InsufficientMemoryError, UsageError
 from batch.model.plan import Task
+from batch.storage.work import Location, Work, open_work
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -43,7 +43,7 @@ def local_size(settings: ClusterSettings, largest: int) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def connect(settings: ClusterSettings, tasks: Iterable[Task], work: Path) -> Iterator[Client]:
+def connect(settings: ClusterSettings, tasks: Iterable[Task], work: Work) -> Iterator[Client]:
     """A client of the cluster that will run `tasks`; a cluster started here ends with the block.
 
     Raises
@@ -71,7 +71,7 @@ def connect(settings: ClusterSettings, tasks: Iterable[Task], work: Path) -> Ite
                 resources={"memory": memory},
                 # the nanny sees only the worker's own memory, never that of its children
                 memory_limit=0,
-                local_directory=str(work / "scratch" / "dask"),
+                local_directory=str(work.local / "scratch" / "dask"),
             ) as cluster,
             Client(cluster) as client,
         ):
@@ -86,7 +86,7 @@ def connect(settings: ClusterSettings, tasks: Iterable[Task], work: Path) -> Ite
         yield client
 
 
-def preflight(client: Client, tasks: Iterable[Task], work: Path) -> None:
+def preflight(client: Client, tasks: Iterable[Task], work: Work) -> None:
     """See that a cluster of somebody else's can do the tasks, before any is submitted."""
     try:
         client.wait_for_workers(1, timeout=_WAIT_S)
@@ -100,24 +100,30 @@ def preflight(client: Client, tasks: Iterable[Task], work: Path) -> None:
             'start each with --nthreads 1 --resources "memory=BYTES"'
         )
     _check(tasks, [int(w["resources"]["memory"]) for w in workers.values()])
-    mark = work / "scratch" / f"visible-{uuid.uuid4().hex}"
-    mark.touch()
+    mark = f"scratch/visible-{uuid.uuid4().hex}"
+    work.write(mark, b"")
     try:
-        answers = client.run(_look, str(mark))
+        answers = client.run(_look, work.location, mark)
     finally:
-        mark.unlink()
-    for address, (seen, version) in sorted(answers.items()):
-        if not seen:
-            raise UsageError(f"worker {address} does not see {work}; mount it there under the same path")
+        work.remove(mark)
+    for address, (trouble, version) in sorted(answers.items()):
+        if trouble:
+            raise UsageError(f"worker {address} does not see {work.location.address}: {trouble}")
         if version != __version__:
             raise UsageError(
                 f"worker {address} runs acs-batch {version}, this is {__version__}; install the same"
             )
 
 
-def _look(mark: str) -> tuple[bool, str]:
-    """Runs on a worker."""
-    return Path(mark).exists(), __version__
+def _look(where: Location, mark: str) -> tuple[str, str]:
+    """Runs on a worker: what is wrong with the work directory as it sees it, and its version."""
+    try:
+        open_work(where).read(mark)
+    except FileNotFoundError:
+        return "mount it there under the same path", __version__
+    except (BatchError, OSError) as error:
+        return str(error), __version__
+    return "", __version__
 
 
 def capacity(client: Client) -> tuple[int, int]:

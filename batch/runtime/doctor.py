@@ -13,6 +13,7 @@ from pathlib import Path
 
 from batch import __version__
 from batch.errors import BatchError
+from batch.storage.work import open_work
 
 _PACKAGES = (
     "astropy",
@@ -41,12 +42,12 @@ class Finding:
     advice: str = ""
 
 
-def examine(work: Path, cache: Path | None, environment: Mapping[str, str]) -> Iterator[Finding]:
+def examine(work: str, cache: Path | None, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Look at the installation, the machine, CRDS and calacs.e.
 
     Parameters
     ----------
-    work : Path
+    work : str
         Where a run would be; need not exist yet.
     cache : Path, optional
         The CRDS cache; else that of the environment.
@@ -67,7 +68,7 @@ def examine(work: Path, cache: Path | None, environment: Mapping[str, str]) -> I
         MEMORY_LIMIT >= _MEMORY_NEEDED,
         f"full frames need {_MEMORY_NEEDED / 1e9:.0f} GB; subarrays do with less",
     )
-    yield _disk(work)
+    yield _disk(open_work(work).local)
     yield _references(cache, environment)
     yield _calacs(environment)
 

@@ -17,7 +17,8 @@ from batch.model.record import Record, Status
 from batch.runtime.planning import make_plan
 from batch.runtime.worker import versions
 from batch.storage import ledger
-from batch.storage.workdir import WorkDirectory, read_json, storage_errors, write_json
+from batch.storage.files import from_json, to_json
+from batch.storage.work import INDEX, PLAN, RUN, Location, Work, open_work
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ class Result:
     plan: Plan
     records: Mapping[str, Record]
     """By task id."""
-    index: Path
-    """The page to open first."""
+    index: str
+    """The page to open first: a path, or an ``s3://`` address."""
 
     @property
     def failed(self) -> list[Record]:
@@ -54,7 +55,7 @@ class Listeners:
 
 def reduce(
     settings: Settings,
-    work: Path | str,
+    work: Location | Path | str,
     wanted: Sequence[str] = (),
     *,
     until: str | None = None,
@@ -66,8 +67,8 @@ def reduce(
     ----------
     settings : Settings
         With `fetch.source`; see `batch.config.load`.
-    work : Path or str
-        The work directory; made if it is not there.
+    work : Location, Path or str
+        The work directory, a folder or ``s3://bucket/prefix``; made if it is not there.
     wanted : sequence of str
         Associations or exposures; empty takes everything in the folder.
     until : str, optional
@@ -89,16 +90,16 @@ def reduce(
     from batch.runtime.graph import Runner
 
     listeners = listeners or Listeners()
-    directory = WorkDirectory(Path(work).absolute())
+    directory = open_work(work)
     with directory.writer(), _termination_as_interrupt():
-        plan = make_plan(settings, directory.root, wanted, until=until)
-        with storage_errors(directory.root):
-            write_json(directory.root / "plan.json", plan)
-            write_json(directory.root / "run.json", _run(plan))
+        plan = make_plan(settings, directory.local, wanted, until=until)
+        directory.write(PLAN, to_json(plan))
+        directory.write(RUN, to_json(_run(plan)))
         listeners.planned(plan)
-        todo = [t for t in plan.tasks if ledger.valid_record(directory, t) is None]
+        records = ledger.valid_records(directory, plan.tasks)
+        todo = [t for t in plan.tasks if t.id not in records]
         if todo:
-            with connect(settings.cluster, todo, directory.root) as client:
+            with connect(settings.cluster, todo, directory) as client:
                 listeners.connected(client.dashboard_link)
                 workers, largest = capacity(client)
                 records = Runner(
@@ -111,12 +112,10 @@ def reduce(
                     workers=workers,
                     observe=listeners.finished,
                 ).run()
-        else:
-            records = {t.id: r for t in plan.tasks if (r := ledger.valid_record(directory, t))}
         return Result(plan, records, write_index(directory, plan))
 
 
-def load_plan(work: WorkDirectory) -> Plan:
+def load_plan(work: Work) -> Plan:
     """The plan of the last run in a work directory.
 
     Raises
@@ -127,21 +126,22 @@ def load_plan(work: WorkDirectory) -> Plan:
     from batch.errors import UsageError
 
     try:
-        return read_json(Plan, work.root / "plan.json")
+        return from_json(Plan, work.read(PLAN))
     except FileNotFoundError:
         raise UsageError(
-            f"{work.root}: no run has been made here; give the folder of a run with --work"
+            f"{work.location.address}: no run has been made here; give the folder of a run with --work"
         ) from None
     except ValueError as error:
-        raise UsageError(f"{work.root / 'plan.json'}: {error}; run again to write it anew") from None
+        raise UsageError(f"{work.url(PLAN)}: {error}; run again to write it anew") from None
 
 
-def write_index(work: WorkDirectory, plan: Plan) -> Path:
-    """Write the page of the whole run from what lies in the work directory."""
+def write_index(work: Work, plan: Plan) -> str:
+    """Write the page of the whole run from what lies in the work directory; returns where it is."""
     from batch.reporting.html import index
 
     entries = ledger.entries(work, plan.tasks)
-    return index(plan, entries, work)
+    work.write(INDEX, index(plan, entries).encode())
+    return work.url(INDEX)
 
 
 def _run(plan: Plan) -> dict[str, object]:

@@ -15,8 +15,8 @@ from batch.model.plan import Needs, Plan, Task
 from batch.model.record import Failure, Record, Status
 from batch.runtime.request import Request
 from batch.runtime.worker import execute
-from batch.storage.ledger import valid_record
-from batch.storage.workdir import WorkDirectory
+from batch.storage.ledger import valid_records
+from batch.storage.work import Work
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -102,8 +102,8 @@ class Runner:
     ----------
     client : Client
         Of a cluster whose workers offer ``memory``.
-    work : WorkDirectory
-        Held by the caller (`WorkDirectory.writer`).
+    work : Work
+        Held by the caller (`Work.writer`).
     plan : Plan
         What to do; tasks whose products are there and valid are not done again.
     attempts : int
@@ -123,7 +123,7 @@ class Runner:
     def __init__(
         self,
         client: Client,
-        work: WorkDirectory,
+        work: Work,
         plan: Plan,
         *,
         attempts: int,
@@ -179,12 +179,13 @@ class Runner:
                     finished |= self._batches.pop(batch.name).records
         return finished
 
+        valid = valid_records(self._work, self._plan.tasks)
     def _load(self) -> Iterable[_Batch]:
         by_association: dict[str, dict[str, Task]] = {}
         for task in self._plan.tasks:
             by_association.setdefault(task.association, {})[task.id] = task
         for name, tasks in by_association.items():
-            records = {i: r for i, t in tasks.items() if (r := valid_record(self._work, t)) is not None}
+            records = {i: valid[i] for i in tasks if i in valid}
             for task_id, record in records.items():
                 self._observe(tasks[task_id], record)
             yield _Batch(name, tasks, records)
@@ -202,7 +203,7 @@ class Runner:
                 needs=needs,
                 association=association,
                 settings=self._plan.settings.get(task.stage, {}),
-                work=str(self._work.root.absolute()),
+                work=self._work.location,
                 stages=self._stages,
             )
             future = self._client.submit(

@@ -9,6 +9,7 @@ from typing import Any
 from batch.model.observation import Association, Product
 from batch.model.plan import Needs, Task
 from batch.model.record import Failure, Record
+from batch.storage.work import Location
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,16 @@ class Request:
     association: Association
     settings: Mapping[str, Any]
     """The section of the stage, as JSON values."""
-    work: str
-    """Absolute path of the work directory."""
+    work: Location
+    """Where the work directory is."""
     stages: str = "batch.stages"
     """The Python package in which the stage's module is found."""
     upstream: tuple[Record, ...] = ()
-    """Filled in by the worker."""
+    """Filled in by the worker, as are the next two."""
+    products: str = ""
+    """The folder in which the products of `upstream` lie on this machine."""
+    attempt: str = ""
+    """`Record.attempt` of what will be published."""
 
     @property
     def name(self) -> str:

@@ -20,7 +20,8 @@ from batch.errors import BatchError, StorageError
 from batch.model.json import encode
 from batch.model.record import Failure
 from batch.runtime.request import Answer, Request, Result
-from batch.storage.workdir import WorkDirectory, read_json, write_json
+from batch.storage.files import read_json, write_json
+from batch.storage.work import open_work
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,11 @@ def run(request: Request, area: Path) -> Answer:
     from batch.config import section
     from batch.stages.interface import Inputs
 
-    products = WorkDirectory(Path(request.work)).products
-    inputs = [Inputs(task, request.association, request.upstream, products) for task in request.tasks]
+    known = open_work(request.work).url("products")
+    inputs = [
+        Inputs(task, request.association, request.upstream, Path(request.products), request.attempt, known)
+        for task in request.tasks
+    ]
     name = request.tasks[0].stage
     try:
         stage: Any = importlib.import_module(f"{request.stages}.{name}")

@@ -19,8 +19,9 @@ from batch.isolation import child
 from batch.model.plan import Task
 from batch.model.record import Failure, Record, Status, Usage
 from batch.runtime.request import Answer, Request
+from batch.storage.files import read_json, write_json
 from batch.storage.ledger import valid_record
-from batch.storage.workdir import LOG, WorkDirectory, read_json, write_json
+from batch.storage.work import LOG, Work, open_work
 
 
 def execute(request: Request, *upstream: Record | tuple[Record, ...]) -> tuple[Record, ...]:
@@ -46,7 +47,7 @@ def execute(request: Request, *upstream: Record | tuple[Record, ...]) -> tuple[R
         # the first failure up the line is the one to look at
         origin = broken[0].reason if broken[0].status is Status.BLOCKED else broken[0].id
         return tuple(_record(t, Status.BLOCKED, reason=origin) for t in request.tasks)
-    work = WorkDirectory(Path(request.work))
+    work = open_work(request.work)
     published = {t.id: r for t in request.tasks if (r := valid_record(work, t)) is not None}
     todo = tuple(t for t in request.tasks if t.id not in published)
     if todo:
@@ -55,22 +56,28 @@ def execute(request: Request, *upstream: Record | tuple[Record, ...]) -> tuple[R
     return tuple(published[t.id] for t in request.tasks)
 
 
-def _do(request: Request, work: WorkDirectory) -> tuple[Record, ...]:
+def _do(request: Request, work: Work) -> tuple[Record, ...]:
     try:
         with work.workspace(request.tasks[0].id) as workspace:
             return _attempt(request, work, workspace)
     except BatchError as error:
         return _failed(request, _failure(error))
     except OSError as error:
-        return _failed(request, _failure(StorageError(f"{work.root}: {error}; mend it, then run again")))
+        where = work.location.address
+        return _failed(request, _failure(StorageError(f"{where}: {error}; mend it, then run again")))
 
 
-def _attempt(request: Request, work: WorkDirectory, workspace: Path) -> tuple[Record, ...]:
+def _attempt(request: Request, work: Work, workspace: Path) -> tuple[Record, ...]:
     """Run the tasks' process and publish what it made, or keep why it failed."""
     needs = request.needs
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     usage = Usage(host=socket.gethostname(), started=started)
     try:
+        request = dataclasses.replace(
+            request,
+            products=str(work.inputs(request.upstream, workspace)),
+            attempt=work.attempt(workspace),
+        )
         write_json(workspace / "request.json", request)
         ending = child.run(
             [sys.executable, "-P", "-m", "batch.runtime.task", str(workspace)],
@@ -93,7 +100,9 @@ def _attempt(request: Request, work: WorkDirectory, workspace: Path) -> tuple[Re
             return _publish(request, answer, usage, work, workspace)
         records = _failed(request, answer.failure, usage)
     except (BatchError, OSError) as error:
-        wrapped = error if isinstance(error, BatchError) else StorageError(f"{work.root}: {error}")
+        wrapped = (
+            error if isinstance(error, BatchError) else StorageError(f"{work.location.address}: {error}")
+        )
         records = _failed(request, _failure(wrapped), usage)
     for record in records:
         work.keep_failure(workspace, record)
@@ -101,7 +110,7 @@ def _attempt(request: Request, work: WorkDirectory, workspace: Path) -> tuple[Re
 
 
 def _publish(
-    request: Request, answer: Answer, usage: Usage, work: WorkDirectory, workspace: Path
+    request: Request, answer: Answer, usage: Usage, work: Work, workspace: Path
 ) -> tuple[Record, ...]:
     records = tuple(
         _record(
@@ -113,12 +122,11 @@ def _publish(
             notes=result.notes,
             usage=usage,
             versions=versions(),
+            attempt=request.attempt,
         )
         for task, result in zip(request.tasks, answer.results, strict=True)
     )
-    for record in records:
-        work.publish(workspace, record)
-    return records
+    return tuple(work.publish(workspace, record) for record in records)
 
 
 def _record(task: Task, status: Status, **fields: Any) -> Record:

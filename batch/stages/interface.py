@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,11 @@ class Inputs:
     upstream: tuple[Record, ...]
     """Records of the tasks in `Task.upstream`, in that order; all of them are `ok`."""
     products: Path
-    """The folder of published products: a file of record r lies at products/r.stage/r.subject/name."""
+    """The folder of published products: a file of record r lies at products/r.place/name."""
+    attempt: str = ""
+    """`Record.attempt` of what this task will publish."""
+    known_as: str = ""
+    """How people call that folder, where it is a copy; empty: it is the folder itself."""
 
     @property
     def exposure(self) -> Exposure:
@@ -49,7 +54,16 @@ class Inputs:
 
     def path(self, record: Record, product: Product) -> Path:
         """Where a product of an upstream record lies."""
-        return self.products / record.stage / record.subject / product.name
+        return self.products / record.place / product.name
+
+    def address(self, record: Record, product: Product) -> str:
+        """The same for people: a path, or an ``s3://`` address."""
+        return f"{self.known_as or self.products}/{record.place}/{product.name}"
+
+    def link(self, record: Record, product: Product) -> str:
+        """The same relative to the folder in which this task's own products will lie."""
+        own = Path(self.task.id) / self.attempt
+        return Path(os.path.relpath(Path(record.place) / product.name, own)).as_posix()
 
     def files(self, stage: str, kind: str) -> list[Path]:
         """Published files of a kind from a stage, in plan order."""

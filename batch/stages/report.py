@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,8 +69,8 @@ def _mosaic(inputs: Inputs) -> Mosaic:
     path = inputs.path(record, chosen)
     header = fits.getheader(path, 0)
     return Mosaic(
-        path=str(path),
-        link=os.path.relpath(path, inputs.products / "report" / inputs.association.name),
+        path=inputs.address(record, chosen),
+        link=inputs.link(record, chosen),
         size=chosen.size,
         shape=chosen.shape or (),
         unit=chosen.unit or "",

@@ -5,11 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from batch.model.plan import Task
 from batch.model.record import Record, Status
-from batch.storage.workdir import RECORD, WorkDirectory, read_json
+from batch.storage.work import LOG, Work
 
 
 class State(enum.Enum):
@@ -37,50 +36,44 @@ class Entry:
     task: Task
     state: State
     record: Record | None = None
-    log: Path | None = None
+    log: str | None = None
+    """The name of its log in the work directory."""
 
 
-def valid_record(work: WorkDirectory, task: Task) -> Record | None:
+def valid_record(work: Work, task: Task) -> Record | None:
     """The record of a task's published products, if they are those that the task would make now."""
-    record = _read(work.folder(task.id) / RECORD)
-    return record if record is not None and record.fingerprint == task.fingerprint else None
+    return _valid(work.record(task.id), task)
 
 
-def entries(work: WorkDirectory, tasks: Iterable[Task]) -> dict[str, Entry]:
+def valid_records(work: Work, tasks: Iterable[Task]) -> dict[str, Record]:
+    """The same for many tasks, by id; those without are left out."""
+    known = {task.id: task for task in tasks}
+    return {i: r for i, r in work.records(known).items() if _valid(r, known[i]) is not None}
+
+
+def entries(work: Work, tasks: Iterable[Task]) -> dict[str, Entry]:
     """Where every task stands, by task id; `tasks` come each after the ones they depend on."""
+    known = {task.id: task for task in tasks}
+    records = work.records(known)
+    failures = work.last_failures(i for i, task in known.items() if _valid(records.get(i), task) is None)
     found: dict[str, Entry] = {}
-    for task in tasks:
-        found[task.id] = _entry(work, task, found)
+    for task in known.values():
+        found[task.id] = _entry(task, records.get(task.id), failures.get(task.id), found)
     return found
 
 
-def _entry(work: WorkDirectory, task: Task, known: Mapping[str, Entry]) -> Entry:
-    folder = work.folder(task.id)
-    record = _read(folder / RECORD)
-    if record is not None and record.fingerprint == task.fingerprint:
-        state = State.SKIPPED if record.status is Status.SKIPPED else State.DONE
-        return Entry(task, state, record, folder / "task.log")
-    failure = _last_failure(work, task)
+def _valid(record: Record | None, task: Task) -> Record | None:
+    return record if record is not None and record.fingerprint == task.fingerprint else None
+
+
+def _entry(
+    task: Task, record: Record | None, failure: tuple[Record, str] | None, known: Mapping[str, Entry]
+) -> Entry:
+    if (valid := _valid(record, task)) is not None:
+        state = State.SKIPPED if valid.status is Status.SKIPPED else State.DONE
+        return Entry(task, state, valid, f"products/{valid.place}/{LOG}")
     if failure is not None and failure[0].fingerprint == task.fingerprint:
         return Entry(task, State.FAILED, *failure)
     if any(known[u].state in (State.FAILED, State.BLOCKED) for u in task.upstream):
         return Entry(task, State.BLOCKED)
     return Entry(task, State.STALE if record is not None else State.TO_DO)
-
-
-def _last_failure(work: WorkDirectory, task: Task) -> tuple[Record, Path] | None:
-    attempts = sorted(
-        (work.failures / task.id).glob("attempt-*"), key=lambda p: int(p.name.partition("-")[2])
-    )
-    if not attempts:
-        return None
-    record = _read(attempts[-1] / RECORD)
-    return None if record is None else (record, attempts[-1] / "task.log")
-
-
-def _read(path: Path) -> Record | None:
-    """A record that cannot be read is no record: the task is then done again."""
-    try:
-        return read_json(Record, path)
-    except (OSError, ValueError):
-        return None

@@ -1,4 +1,4 @@
-"""The work directory: where everything lies, and the one way in which products appear in it.
+"""The work directory on a file system: where everything lies, and the one way in which products appear in it.
 
 ::
 
@@ -17,25 +17,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from batch.errors import StorageError, WorkDirectoryBusyError
-from batch.model.json import decode, encode
 from batch.model.record import Record
-
-T = TypeVar("T")
-
-LOG = "task.log"
-RECORD = "record.json"
+from batch.storage import scratch
+from batch.storage.files import flush, read_json, storage_errors, write_bytes, write_json
+from batch.storage.work import LOG, RECORD, Location
 
 
 @dataclass(frozen=True)
@@ -43,6 +38,16 @@ class WorkDirectory:
     """A work directory on a POSIX file system."""
 
     root: Path
+
+    @property
+    def location(self) -> Location:
+        """What opens it on another machine."""
+        return Location(str(self.root.absolute()))
+
+    @property
+    def local(self) -> Path:
+        """Scratch lies beside what is published."""
+        return self.root
 
     @property
     def products(self) -> Path:
@@ -94,45 +99,38 @@ class WorkDirectory:
                 f"{self.root}: another run works here; wait for it, or give another --work"
             ) from None
         try:
-            self.sweep_scratch()
+            scratch.sweep(self.scratch)
             yield
         finally:
             lock.release()
 
-    @contextlib.contextmanager
-    def workspace(self, task_id: str) -> Iterator[Path]:
-        """A private scratch folder for one attempt, removed afterwards.
+    def workspace(self, task_id: str) -> contextlib.AbstractContextManager[Path]:
+        """A private scratch folder for one attempt, removed afterwards."""
+        return scratch.workspace(self.scratch, task_id)
 
-        The folder holds ``area/`` (the task's current folder); a lock beside it tells `sweep_scratch`
-        that its owner is alive.
-        """
-        folder = self.scratch / f"{task_id.replace('/', '__')}-{uuid.uuid4().hex[:12]}"
-        with storage_errors(folder):
-            folder.mkdir(parents=True)
-        try:
-            with FileLock(folder / ".owner", timeout=0):
-                (folder / "area").mkdir()
-                yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def sweep(self) -> int:
+        """Remove the scratch folders of attempts whose process is gone; returns bytes given back."""
+        before = _size(self.scratch)
+        scratch.sweep(self.scratch)
+        return before - _size(self.scratch)
 
-    def sweep_scratch(self) -> None:
-        """Remove the scratch folders of attempts whose process is gone."""
-        for folder in self.scratch.iterdir():
-            owner = FileLock(folder / ".owner", timeout=0)
-            try:
-                if folder.is_dir() and (folder / ".owner").exists():
-                    owner.acquire()
-                    owner.release()
-            except Timeout:
-                continue
-            shutil.rmtree(folder, ignore_errors=True)
+    def url(self, name: str) -> str:
+        """The path of a file."""
+        return str(self.root / name)
+
+    def attempt(self, workspace: Path) -> str:
+        """Nothing: a product folder appears by one rename, whoever made it."""
+        return ""
+
+    def inputs(self, upstream: Sequence[Record], workspace: Path) -> Path:
+        """The products as they lie."""
+        return self.products
 
     def folder(self, task_id: str) -> Path:
         """Where a task's products are published."""
         return self.products / task_id
 
-    def publish(self, workspace: Path, record: Record) -> None:
+    def publish(self, workspace: Path, record: Record) -> Record:
         """Let the products of a successful attempt appear, in one rename.
 
         Parameters
@@ -141,6 +139,11 @@ class WorkDirectory:
             The attempt's scratch folder, with the files of ``record.products`` in ``area/``.
         record : Record
             Written last, as the mark that everything is there.
+
+        Returns
+        -------
+        Record
+            As it was given.
 
         Raises
         ------
@@ -157,13 +160,14 @@ class WorkDirectory:
             _copy_if_there(workspace / LOG, whole / LOG)
             for path in whole.iterdir():
                 path.chmod(0o444)
-                _flush(path)
+                flush(path)
             write_json(whole / RECORD, record)
             (whole / RECORD).chmod(0o444)
-            _flush(whole)
+            flush(whole)
             target.parent.mkdir(parents=True, exist_ok=True)
             self._swap(whole, target, workspace / "outdated")
-            _flush(target.parent)
+            flush(target.parent)
+        return record
 
     def _swap(self, new: Path, target: Path, aside: Path) -> None:
         """Rename `new` to `target`; what stood there (a stale product) goes aside first."""
@@ -180,7 +184,7 @@ class WorkDirectory:
             f"{target}: other processes keep writing here; run one acs-batch per work directory"
         )
 
-    def keep_failure(self, workspace: Path, record: Record) -> Path | None:
+    def keep_failure(self, workspace: Path, record: Record) -> str | None:
         """Keep the log and record of a failed attempt; None where even that could not be written."""
         parent = self.failures / record.id
         try:
@@ -190,62 +194,71 @@ class WorkDirectory:
             folder.mkdir()
             _copy_if_there(workspace / LOG, folder / LOG)
             write_json(folder / RECORD, record)
-            target = parent / f"attempt-{number}"
-            os.rename(folder, target)
+            os.rename(folder, parent / f"attempt-{number}")
         except OSError:
             return None
-        return target
+        return f"failures/{record.id}/attempt-{number}"
+
+    def record(self, task_id: str) -> Record | None:
+        """The record of a task's published products; one that cannot be read is no record."""
+        return _read(self.folder(task_id) / RECORD)
+
+    def records(self, task_ids: Iterable[str]) -> dict[str, Record]:
+        """The same for many tasks, by id."""
+        return {i: record for i in task_ids if (record := self.record(i)) is not None}
+
+    def last_failures(self, task_ids: Iterable[str]) -> dict[str, tuple[Record, str]]:
+        """Record and log of the last failed attempt of those tasks that have one."""
+        found = {}
+        for task_id in task_ids:
+            attempts = (self.failures / task_id).glob("attempt-*")
+            last = max(attempts, key=lambda p: int(p.name.partition("-")[2]), default=None)
+            if last is not None and (record := _read(last / RECORD)) is not None:
+                found[task_id] = record, f"failures/{task_id}/{last.name}/{LOG}"
+        return found
+
+    def read(self, name: str) -> bytes:
+        """Content of a file; `FileNotFoundError` if there is none."""
+        return (self.root / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, so that it appears whole."""
+        with storage_errors(self.root):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.root / name, content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        (self.root / name).unlink(missing_ok=True)
+
+    def discard(self, task_ids: Iterable[str]) -> int:
+        """Remove the products of tasks; returns bytes given back."""
+        return sum(_remove(self.folder(task_id)) for task_id in task_ids)
+
+    def discard_failures(self) -> int:
+        """Remove all logs and records of failed attempts; returns bytes given back."""
+        freed = _remove(self.failures)
+        self.create()
+        return freed
 
 
-@contextlib.contextmanager
-def storage_errors(where: object) -> Iterator[None]:
-    """Turn what a file system refuses into a `StorageError` that says where."""
+def _read(path: Path) -> Record | None:
     try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(f"{where}: no space left; free some, then run again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(f"{where}: {error.strerror}; make it writable, then run again") from error
-        raise
+        return read_json(Record, path)
+    except (OSError, ValueError):
+        return None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a model value as JSON, so that the file appears whole."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with aside.open("w", encoding="utf-8") as stream:
-            json.dump(encode(value), stream, indent=1, sort_keys=True)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
+def _remove(folder: Path) -> int:
+    before = _size(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return before - _size(folder)
 
 
-def read_json(kind: type[T], path: Path) -> T:
-    """Read what `write_json` wrote.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it does not hold a `kind`.
-    """
-    return decode(kind, json.loads(path.read_text(encoding="utf-8")))
+def _size(folder: Path) -> int:
+    return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file())
 
 
 def _copy_if_there(source: Path, target: Path) -> None:
     if source.exists():
         shutil.copyfile(source, target)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -80,7 +80,7 @@ def toy_plan(associations: int = 2, exposures: int = 3, pixfracs: tuple[float, .
         Association(f"asn{a}", tuple(exposure(f"j{a:04d}x{e:02d}q") for e in range(exposures)))
         for a in range(associations)
     )
-    return Plan(made, expand(chain, made, {}, pixfracs), {})
+    return Plan(made, expand(chain, made, {}, combinations(pixfracs)), {})
 
 
 @pytest.fixture
@@ -116,5 +116,5 @@ def client(toy_control: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     from batch.runtime.cluster import connect
 
     settings = ClusterSettings(workers=2, memory=10**9)
-    with connect(settings, (), tmp_path_factory.mktemp("cluster")) as connected:
+    with connect(settings, (), WorkDirectory(tmp_path_factory.mktemp("cluster"))) as connected:
         yield connected

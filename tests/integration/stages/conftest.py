@@ -20,7 +20,8 @@ from batch.runtime.request import Request
 from batch.runtime.worker import execute
 from batch.stages import align, calibrate, combine, fetch, references, sweep, wcs
 from batch.stages.interface import image_product, product
-from batch.storage.workdir import WorkDirectory, write_json
+from batch.storage.files import write_json
+from batch.storage.workdir import WorkDirectory
 
 GEOMETRY = ("IDCTAB", "NPOLFILE", "D2IMFILE")
 NAME = "jtst01010"
@@ -108,7 +109,9 @@ def set_up(
     association = Association(NAME, tuple(exposures))
     stages = [m.STAGE for m in (fetch, references, calibrate, wcs, align, combine, sweep)]
     plain = identity(settings)
-    tasks = {t.id: t for t in expand(stages, [association], plain, pixfracs, typed_settings=settings)}
+    tasks = {
+        t.id: t for t in expand(stages, [association], plain, combinations(pixfracs), typed_settings=settings)
+    }
     bench = Bench(work, association, settings, tasks, {})
     for path, exposure in zip(flts, exposures, strict=True):
         for stage in ("references", "calibrate"):

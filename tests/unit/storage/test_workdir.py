@@ -14,9 +14,10 @@ from batch.errors import StorageError, WorkDirectoryBusyError
 from batch.model.plan import Needs, Task
 from batch.model.record import Failure, Record, Status
 from batch.stages.interface import product
-from batch.storage import ledger, workdir
+from batch.storage import files, ledger
+from batch.storage.files import read_json, write_json
 from batch.storage.ledger import State
-from batch.storage.workdir import WorkDirectory, read_json, write_json
+from batch.storage.workdir import WorkDirectory
 
 TASK = Task("sweep", "asn", None, 0.3, (), "f" * 64, Needs(1, 1.0, 1.0))
 
@@ -126,7 +127,7 @@ def test_two_runs_cannot_share_a_work_directory(work: WorkDirectory) -> None:
 
 def test_scratch_of_the_living_is_left_alone(work: WorkDirectory) -> None:
     with work.workspace(TASK.id) as space:
-        work.sweep_scratch()
+        work.sweep()
         assert (space / "area").is_dir()
 
 
@@ -134,10 +135,10 @@ def test_failures_are_numbered(work: WorkDirectory) -> None:
     failed = Record("sweep", "asn/pf0.3", TASK.fingerprint, Status.FAILED, failure=Failure("X", "m"))
     for number in range(1, 12):
         with work.workspace(TASK.id) as space:
-            assert work.keep_failure(space, failed) == work.failures / TASK.id / f"attempt-{number}"
+            assert work.keep_failure(space, failed) == f"failures/{TASK.id}/attempt-{number}"
     entry = ledger.entries(work, [TASK])[TASK.id]
     assert entry.state is State.FAILED
-    assert entry.log == work.failures / TASK.id / "attempt-11" / "task.log"
+    assert entry.log == f"failures/{TASK.id}/attempt-11/task.log"
 
 
 def test_a_failure_of_other_settings_does_not_count(work: WorkDirectory) -> None:
@@ -154,7 +155,7 @@ def test_json_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(workdir.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_json(path, {"a": 2})
     assert path.read_text() == '{\n "a": 1\n}\n'
