@@ -31,7 +31,7 @@ LAYERS = (
         "references",
     ),
     ("config", "log", "compile"),
-    ("cluster_settings",),
+    ("cluster_settings", "calibration_settings"),
     ("model",),
     ("errors",),
 )
