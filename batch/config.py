@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -17,11 +18,13 @@ from pydantic import (
     model_validator,
 )
 
-from batch.calibration_settings import CalibrateSettings, ReferencesSettings
 from batch.cluster_settings import ClusterSettings
 from batch.errors import UsageError
+from batch.model.drizzle import Drizzle, combinations
 
 Pixfrac = Annotated[float, Field(gt=0, le=1)]
+Kernel = Literal["square", "point", "turbo", "gaussian"]
+_several = BeforeValidator(lambda given: (given,) if isinstance(given, (int, float, str)) else given)
 # tasks run in folders of their own: what is relative to the user's is made absolute here, once
 Place = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
@@ -44,6 +47,24 @@ class FetchSettings(_Section):
 
     source: Place | None = None
     """A folder of ``*_raw.fits`` and, where there are any, ``*_asn.fits``."""
+
+
+class ReferencesSettings(_Section):
+    """CRDS best references."""
+
+    cache: Place | None = None
+    """A CRDS cache: the folder that is otherwise named by CRDS_PATH."""
+    context: str = ""
+    """Pinned CRDS context, ``hst_0729.pmap``; empty takes the cache's own newest."""
+    missing: Literal["stop", "omit"] = "stop"
+    """``omit`` sets the steps whose reference files are not there to OMIT, and says so everywhere."""
+
+
+class CalibrateSettings(_Section):
+    """raw -> flt, flc."""
+
+    engine: Literal["auto", "builtin", "calacs"] = "auto"
+    """``auto`` takes builtin."""
 
 
 class WcsSettings(_Section):
@@ -88,26 +109,51 @@ class CombineSettings(_Section):
 
 
 class SweepSettings(_Section):
-    """The final drizzles."""
+    """The final drizzles: every combination of pixfrac, scale and kernel."""
 
-    pixfrac: tuple[Pixfrac, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    kernel: Literal["square", "point", "turbo", "gaussian"] = "square"
+    pixfrac: Annotated[tuple[Pixfrac, ...], _several] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    scale: Annotated[tuple[Annotated[float, Field(gt=0)], ...], _several] = ()
+    """Output pixels, arcsec; none: that of combine."""
+    kernel: Annotated[tuple[Kernel, ...], _several] = ("square",)
+    """One or more, the one to be preferred first."""
     engine: Literal["auto", "multi", "astrodrizzle"] = "auto"
     """``multi`` drizzles all pixfracs in one pass (square kernel); ``astrodrizzle`` makes one call for
     each; ``auto`` takes multi where it can."""
 
     @property
-    def chosen_engine(self) -> Literal["multi", "astrodrizzle"]:
-        """The engine that is meant."""
+    def drizzles(self) -> tuple[Drizzle, ...]:
+        """Every combination, in the order of preference."""
+        return combinations(self.pixfrac, self.scale, self.kernel)
+
+    def engine_of(self, kernel: str) -> Literal["multi", "astrodrizzle"]:
+        """The engine that is meant for a kernel."""
         if self.engine == "auto":
-            return "multi" if self.kernel == "square" else "astrodrizzle"
+            return "multi" if kernel == "square" else "astrodrizzle"
         return self.engine
 
     @model_validator(mode="after")
     def _kernel_of_engine(self) -> SweepSettings:
-        if self.engine == "multi" and self.kernel != "square":
-            raise ValueError(f"engine multi has no kernel {self.kernel}; use engine astrodrizzle, or auto")
+        others = [k for k in self.kernel if k != "square"]
+        if self.engine == "multi" and others:
+            raise ValueError(
+                f"engine multi has no kernel {', '.join(others)}; use engine astrodrizzle, or auto"
+            )
         return self
+
+    @field_validator("kernel")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("at least one kernel is needed")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("scale")
+    @classmethod
+    def _finest_first(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        rounded = tuple(sorted({round(v, 4) for v in value}))
+        if rounded and rounded[0] <= 0:
+            raise ValueError("scales are 0.0001 arcsec or more")
+        return rounded
 
     @field_validator("pixfrac")
     @classmethod
@@ -265,11 +311,12 @@ def override(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> Set
 # where things lie, and how much is in memory at a time, changes no digit of a product
 _WITHOUT_EFFECT = {
     "fetch": {"source"},
-    # files of the user's own count by their content (`batch.runtime.prefetch`)
-    "references": {"cache", "server", "sync", "bad", "custom"},
+    "references": {"cache"},
     # its content counts instead (`batch.runtime.planning`)
     "align": {"catalog"},
     "statistics": {"chunk"},
+    # a drizzle's own ones are in its task's identity, so that others may join the sweep
+    "sweep": {"pixfrac", "scale", "kernel"},
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batch.config import SelectSettings
-from batch.model.plan import pixfrac_name
+from batch.model.drizzle import pixfrac_name
 
 
 @dataclass(frozen=True)

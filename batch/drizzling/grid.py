@@ -6,14 +6,18 @@ import math
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from astropy.io import fits
 from astropy.io.fits import Header
 from astropy.wcs import WCS, FITSFixedWarning
 
 from batch.errors import InputError
+from batch.storage.planes import BLOCK
 
 KINDS = ("sci", "wht", "ctx")
+_SAME = 1e-6
+"""Scales that differ by less are one: over a mosaic of 10,000 pixels they stay within a hundredth of one."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,32 @@ class Grid:
             raise InputError.about(science, what, "name a mosaic made with build=False")
         return cls((header["NAXIS2"], header["NAXIS1"]), wcs, headers, table)
 
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Shape and WCS as JSON values, as `mosaic.check` has them."""
+        header = self.headers["sci"]
+        return {
+            "shape": list(self.shape),
+            "crval": [header["CRVAL1"], header["CRVAL2"]],
+            "crpix": [header["CRPIX1"], header["CRPIX2"]],
+            "cd": [[header[f"CD{i}_{j}"] for j in (1, 2)] for i in (1, 2)],
+        }
+
+    def write_reference(self, path: Path) -> None:
+        """Write an image without pixels, a hole in the file, for AstroDrizzle to take the WCS from."""
+        header = self.headers["sci"].copy()
+        header["NAXIS1"], header["NAXIS2"] = self.shape[1], self.shape[0]
+        head = header.tostring().encode("ascii")
+        size = 4 * self.shape[0] * self.shape[1]
+        with path.open("wb") as out:
+            out.write(head)
+            out.truncate(len(head) + -(-size // BLOCK) * BLOCK)
+
     def rescaled(self, scale: float) -> Grid:
         """The same area with pixels of another size, arcsec."""
         factor = self.scale / scale
+        if abs(factor - 1) < _SAME:
+            return self
         wcs = self.wcs.deepcopy()
         wcs.wcs.cd = self.wcs.wcs.cd / factor
         wcs.wcs.crpix = (self.wcs.wcs.crpix - 0.5) * factor + 0.5

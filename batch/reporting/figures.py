@@ -15,7 +15,7 @@ from matplotlib.image import imsave
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from batch.model.plan import pixfrac_name
+from batch.model.drizzle import pixfrac_name
 
 Theme = Literal["light", "dark"]
 Rgb = NDArray[np.uint8]

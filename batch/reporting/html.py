@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import jinja2
 
 from batch import __version__
+from batch.model.drizzle import pixfrac_name
 from batch.model.observation import Association
 from batch.model.plan import Plan
 from batch.model.record import Record

@@ -13,7 +13,7 @@ import xarray as xr
 from batch.drizzling.coverage import PixelBox
 from batch.drizzling.lazy import FitsImage
 from batch.drizzling.preview import Reduced, crowded, reduce
-from batch.model.plan import pixfrac_name
+from batch.model.drizzle import pixfrac_name
 from batch.photometry.stars import Star, cutout
 from batch.reporting import published
 from batch.reporting.figures import (

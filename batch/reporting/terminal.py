@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from batch.model.plan import Plan, Task, pixfrac_name
+from batch.model.drizzle import pixfrac_name
+from batch.model.plan import Plan, Task
 from batch.model.record import Record, Status
 
 _STYLE = {Status.DONE: "green", Status.SKIPPED: "cyan", Status.FAILED: "red", Status.BLOCKED: "yellow"}

@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from batch.model.plan import pixfrac_name
+from batch.model.drizzle import pixfrac_name
 from batch.reporting.figures import COLOURS, Theme, saved
 
 # from even to the limit, and from there on: blue and orange, which nobody takes for one another

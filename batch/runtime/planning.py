@@ -72,7 +72,7 @@ def make_plan(
         chain,
         associations,
         config.identity(settings),
-        settings.sweep.pixfrac,
+        settings.sweep.drizzles,
         typed_settings=settings,
         identities=identities,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from batch.model.drizzle import Drizzle
 from batch.model.observation import Association, Exposure, Product
 from batch.model.plan import Task
 from batch.model.record import Record
@@ -37,11 +38,11 @@ class Inputs:
         return self.association.member(self.task.exposure)
 
     @property
-    def pixfrac(self) -> float:
-        """The pixfrac of a pixfrac-scoped task."""
-        if self.task.pixfrac is None:
-            raise TypeError(f"{self.task.id} has no pixfrac")
-        return self.task.pixfrac
+    def drizzle(self) -> Drizzle:
+        """The drizzle of a drizzle-scoped task."""
+        if self.task.drizzle is None:
+            raise TypeError(f"{self.task.id} is no drizzle")
+        return self.task.drizzle
 
     def records(self, stage: str) -> list[Record]:
         """Upstream records of a stage, in plan order."""

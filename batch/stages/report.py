@@ -85,7 +85,7 @@ def _pictures(inputs: Inputs, settings: ReportSettings) -> Pictures:
 
     records = inputs.records("sweep")
     grid: Mapping[str, Any] = next((r.results["grid"] for r in records if "grid" in r.results), {})
-    kernel = next((r.results["kernel"] for r in records if "kernel" in r.results), "")
+    kernel = next((r.results["drizzle"]["kernel"] for r in records), "")
     path = inputs.file("select", "chosen")
     stars = inputs.files("select", "stars")
     material = Material(

@@ -10,6 +10,7 @@ from batch.config import SelectSettings, Settings
 from batch.drizzling.choice import cards, choose, history, limits
 from batch.drizzling.size import output_pixels
 from batch.errors import InputError
+from batch.model.drizzle import Drizzle
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage, subject
 from batch.stages.interface import Inputs, Outcome, image_product, product
@@ -55,7 +56,7 @@ def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
     judged = stars.sizes["star"] >= settings.min_stars
     typical = summarize(stars) if judged else []
     choice = choose(inputs.record("statistics").results["pixfracs"], settings, typical)
-    wanted = subject(association, None, choice.pixfrac)
+    wanted = subject(association, None, Drizzle(choice.pixfrac))
     found = {
         product.kind: inputs.path(record, product)
         for record in inputs.records("sweep")
@@ -124,5 +125,5 @@ def _stars(inputs: Inputs, settings: SelectSettings) -> xr.Dataset:
     sampling = Sampling.of(
         largest.path, largest.hdu, exposures[0].detector, max(e.exptime for e in exposures)
     )
-    kernel = inputs.records("sweep")[0].results.get("kernel", "square")
+    kernel = inputs.records("sweep")[0].results["drizzle"]["kernel"]
     return measure_stars(mosaics, sampling, settings.stars, kernel)

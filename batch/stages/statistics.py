@@ -81,8 +81,8 @@ def run(inputs: Inputs, area: Path, settings: StatisticsSettings) -> Outcome:
 
 
 def pixfrac_of(record: Record) -> float:
-    """The pixfrac of a record of the sweep, from its subject ``association/pf0.3``."""
-    return float(record.subject.rpartition("/pf")[2])
+    """The pixfrac of a record of the sweep."""
+    return float(record.results["drizzle"]["pixfrac"])
 
 
 def summary(dataset: xr.Dataset) -> dict[str, Any]:

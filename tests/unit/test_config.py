@@ -22,7 +22,7 @@ def test_a_file_and_changes(tmp_path: Path) -> None:
     path.write_text('[sweep]\npixfrac = [0.5]\nkernel = "point"\n')
     settings = load(path, ["sweep.pixfrac=[0.8,0.5]", "wcs.use_db=true", "references.context=hst_0729.pmap"])
     assert settings.sweep.pixfrac == (0.5, 0.8)
-    assert settings.sweep.kernel == "point"
+    assert settings.sweep.kernel == ("point",)
     assert settings.wcs.use_db
     assert settings.references.context == "hst_0729.pmap"
 
@@ -33,6 +33,11 @@ def test_a_file_and_changes(tmp_path: Path) -> None:
         ("sweep.pixfrac=[1.5]", r"sweep\.pixfrac"),
         ("sweep.pixfrac=[]", r"sweep\.pixfrac"),
         ("sweep.pixfrac=[0]", r"sweep\.pixfrac"),
+        ("sweep.pixfrac=[nan]", r"sweep\.pixfrac"),
+        ("sweep.scale=[-0.03]", r"sweep\.scale"),
+        ("sweep.scale=[0.00001]", r"sweep\.scale"),
+        ("sweep.kernel=[]", r"sweep\.kernel"),
+        ("sweep.kernel=['square', 'lanczos']", r"sweep\.kernel"),
         ("sweep.pixfac=[0.5]", r"sweep\.pixfac"),
         ("swep.pixfrac=[0.5]", "swep"),
         ("sweep=1", "section.key=value"),
@@ -63,6 +68,16 @@ def test_pixfracs_from_arithmetic_are_rounded() -> None:
     assert load(None, ["sweep.pixfrac=[0.30000000000000004, 0.3]"]).sweep.pixfrac == (0.3,)
 
 
+def test_scales_and_kernels_are_one_or_several() -> None:
+    one = load(None, ["sweep.scale=0.04", "sweep.kernel=turbo", "sweep.pixfrac=0.5"]).sweep
+    assert (one.scale, one.kernel, one.pixfrac) == ((0.04,), ("turbo",), (0.5,))
+    several = load(
+        None, ["sweep.scale=[0.05, 0.03, 0.05]", "sweep.kernel=['turbo', 'square', 'turbo']"]
+    ).sweep
+    assert several.scale == (0.03, 0.05)
+    assert several.kernel == ("turbo", "square")
+
+
 def test_none_leaves_a_key_as_it_is() -> None:
     settings = override(
         load(None, ["cluster.workers=3"]), {"cluster": {"workers": None, "scheduler": "tcp://x:1"}}
@@ -82,9 +97,9 @@ def test_sections_come_back_from_json() -> None:
 
 
 def test_the_sweep_engine_follows_the_kernel() -> None:
-    assert load().sweep.chosen_engine == "multi"
-    assert load(None, ["sweep.kernel=turbo"]).sweep.chosen_engine == "astrodrizzle"
-    assert load(None, ["sweep.engine=astrodrizzle"]).sweep.chosen_engine == "astrodrizzle"
+    assert load().sweep.engine_of("square") == "multi"
+    assert load().sweep.engine_of("turbo") == "astrodrizzle"
+    assert load(None, ["sweep.engine=astrodrizzle"]).sweep.engine_of("square") == "astrodrizzle"
     with pytest.raises(UsageError, match="engine multi has no kernel point; use engine astrodrizzle"):
         load(None, ["sweep.kernel=point", "sweep.engine=multi"])
 

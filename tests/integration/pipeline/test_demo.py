@@ -93,7 +93,7 @@ def test_every_task_keeps_the_memory_it_was_promised(finished: tuple[Path, str])
     made = records(work)
     for task in plan["tasks"]:
         name = "/".join(filter(None, [task["stage"], task["association"], task["exposure"]]))
-        name += f"/pf{task['pixfrac']}" if task["pixfrac"] else ""
+        name += f"/pf{task['drizzle']['pixfrac']}" if task["drizzle"] else ""
         assert made[name]["usage"]["peak_memory"] < task["needs"]["memory"], name
 
 

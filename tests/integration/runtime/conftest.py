@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from batch.model.drizzle import combinations
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Plan, expand
 from batch.model.record import Record

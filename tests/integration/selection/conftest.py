@@ -12,9 +12,10 @@ import pytest
 from astropy.io import fits
 
 from batch.config import section
+from batch.model.drizzle import Drizzle, pixfrac_name
 from batch.model.json import encode
 from batch.model.observation import Association, Exposure, Product, SetAside
-from batch.model.plan import Needs, Task, pixfrac_name
+from batch.model.plan import Needs, Task
 from batch.model.record import Record, Status, Usage
 from batch.stages.interface import Inputs, Outcome, image_product
 
@@ -127,7 +128,7 @@ class Published:
                 hdus.writeto(folder / file)
                 made.append(image_product(folder, file, kind, hdu=0))
             grid = {"shape": list(weight.shape), "cd": CD, "crval": [5.6, -72.1]}
-            self.add("sweep", subject, made, results={"pixfrac": pixfrac, "kernel": "square", "grid": grid})
+            self.add("sweep", subject, made, results={"drizzle": encode(Drizzle(pixfrac)), "grid": grid})
 
     def inputs(self, stage: str) -> Inputs:
         task = Task(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from batch.config import Settings, identity
+from batch.model.drizzle import combinations
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Task, expand
 from batch.model.record import Record, Status
@@ -40,7 +41,9 @@ class Bench:
     def do(self, stage: str, exposure: str | None = None, pixfrac: float | None = None) -> Record:
         """Run one task in a process of its own; a failure is returned, as the runtime returns it."""
         task = next(
-            t for t in self.tasks.values() if (t.stage, t.exposure, t.pixfrac) == (stage, exposure, pixfrac)
+            t
+            for t in self.tasks.values()
+            if (t.stage, t.exposure, t.drizzle and t.drizzle.pixfrac) == (stage, exposure, pixfrac)
         )
         request = Request(
             tasks=(task,),

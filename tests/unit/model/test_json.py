@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.model.drizzle import Drizzle
 from batch.model.json import decode, encode
 from batch.model.observation import Association, Exposure, Product, SetAside
 from batch.model.plan import Needs, Task
@@ -79,7 +80,15 @@ def test_set_aside_exposures_come_back_equal(exposure: Exposure, reason: str) ->
 
 
 def test_a_task_comes_back_equal() -> None:
-    task = Task("sweep", "a", None, 0.3, ("combine/a",), "f" * 64, Needs(1, 2.0, 3.0))
+    task = Task(
+        "sweep",
+        "a",
+        None,
+        Drizzle(0.3, 0.04, "gaussian", "s0.04"),
+        ("combine/a",),
+        "f" * 64,
+        Needs(1, 2.0, 3.0),
+    )
     assert decode(Task, json.loads(json.dumps(encode(task)))) == task
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.config import Settings, identity, load
+from batch.model.drizzle import pixfrac_name
 from batch.model.observation import Association, Exposure, SetAside
-from batch.model.plan import Needs, Plan, Stage, Task, expand, pixfrac_name
+from batch.model.plan import Needs, Plan, Stage, Task, expand
 
 
 def exposure(name: str, stamp: str = "1-1") -> Exposure:
@@ -26,7 +27,7 @@ CHAIN = (
     stage("fetch", "exposure", set_aside_too=True),
     stage("calibrate", "exposure", "fetch", set_aside_too=True),
     stage("align", "association", "calibrate"),
-    stage("sweep", "pixfrac", "align"),
+    stage("sweep", "drizzle", "align"),
     stage("select", "association", "sweep"),
 )
 ASN = Association(
@@ -41,7 +42,7 @@ def tasks(
 ) -> dict[str, Task]:
     settings = settings or Settings()
     made = expand(
-        chain, [asn], identity(settings), settings.sweep.pixfrac[:3], typed_settings=settings, **options
+        chain, [asn], identity(settings), settings.sweep.drizzles[:3], typed_settings=settings, **options
     )
     return {t.id: t for t in made}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import StorageError, WorkDirectoryBusyError
+from batch.model.drizzle import Drizzle
 from batch.model.plan import Needs, Task
 from batch.model.record import Failure, Record, Status
 from batch.stages.interface import product
@@ -19,7 +20,7 @@ from batch.storage.files import read_json, write_json
 from batch.storage.ledger import State
 from batch.storage.workdir import WorkDirectory
 
-TASK = Task("sweep", "asn", None, 0.3, (), "f" * 64, Needs(1, 1.0, 1.0))
+TASK = Task("sweep", "asn", None, Drizzle(0.3), (), "f" * 64, Needs(1, 1.0, 1.0))
 
 
 @pytest.fixture

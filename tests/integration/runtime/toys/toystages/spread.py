@@ -13,7 +13,7 @@ def needs(association: Any, exposure: Any, settings: Any) -> Needs:
     return Needs(memory=200_000_000, seconds=0.1, timeout=30, together=50_000_000)
 
 
-STAGE = Stage("spread", "pixfrac", after=("gather",), version=1, needs=needs)
+STAGE = Stage("spread", "drizzle", after=("gather",), version=1, needs=needs)
 
 
 def run(inputs: Inputs, area: Path, settings: Any) -> Outcome:
@@ -21,4 +21,4 @@ def run(inputs: Inputs, area: Path, settings: Any) -> Outcome:
 
 
 def run_together(inputs: list[Inputs], area: Path, settings: Any) -> list[Outcome]:
-    return [act(i, area, f"number{i.pixfrac}.txt", shared=os.getpid()) for i in inputs]
+    return [act(i, area, f"number{i.drizzle.pixfrac}.txt", shared=os.getpid()) for i in inputs]
