@@ -50,7 +50,7 @@ class Bench:
             needs=task.needs,
             association=self.association,
             settings=getattr(self.settings, stage).model_dump(mode="json"),
-            work=str(self.work.root),
+            work=self.work.location,
         )
         (record,) = execute(request, *(self.records[name] for name in task.upstream))
         self.records[task.id] = record
