@@ -213,7 +213,7 @@ def _summary(result: Result, work: str) -> None:
     for record in result.failed:
         message = record.failure.message if record.failure else ""
         console.print(f"FAILED {record.id}: {message}", markup=False, highlight=False, soft_wrap=True)
-    blocked = sum(r.status.value == "blocked" for r in result.records.values())
+    blocked = result.records.counts()["blocked"]
     if result.failed:
         text = f"{len(result.failed)} tasks failed, {blocked} were blocked by them; mend and run again"
         console.print(

@@ -124,8 +124,8 @@ class SlurmSettings(_Section):
     """Of each job. Workers end their last task before and hand the rest back; new jobs take their places."""
     cores: int = Field(1, ge=1)
     """Cores of a job, which holds one worker: one task at a time."""
-    scratch: Word | None = None
-    """Local folder of a node for Dask's own files, ``$TMPDIR``-like variables excluded; None: /tmp."""
+    scratch: Annotated[str, Field(pattern=r"^[\w.,:@%+/=${}-]+$")] | None = None
+    """Local folder of a node for Dask's own files; ``$TMPDIR`` is the node's. None: /tmp."""
     shared: Absolute | None = None
     """A folder that driver and nodes see: job logs, certificates. None: the work directory's."""
     interface: Word | None = None
@@ -161,6 +161,13 @@ class ClusterSettings(_Section):
     """How often a task is tried whose failure a retry can mend."""
     window: int = Field(64, ge=1)
     """Associations in flight at a time."""
+    patience: float = Field(300, ge=0)
+    """Seconds to wait for a scheduler that was lost to come back."""
+    grace: float = Field(20, ge=0)
+    """Seconds that a worker which is told to go (SIGTERM) has for its task; then the task is handed back.
+    Less than what stands between SIGTERM and SIGKILL. Kubernetes has its own (`kubernetes.grace`)."""
+    performance_report: bool = False
+    """Save Dask's own report of the run, ``report/dask-performance.html``."""
     kubernetes: KubernetesSettings = KubernetesSettings()
     slurm: SlurmSettings = SlurmSettings()
 

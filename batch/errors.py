@@ -11,10 +11,13 @@
     ├── LibraryError                  exit 1   a library or program failed on inputs that looked sound
     ├── NetworkError                  exit 1   a server did not answer, or not to the end; a retry can help
     ├── StorageError                  exit 1   no space, no permission; a retry can help
+    ├── StorageRefusedError           exit 2   an object store refuses: no such bucket, no valid credentials
     ├── ChildKilledError              exit 1   a task's process was killed; a retry can help
     ├── ChildTimeoutError             exit 1   a task's process took too long; a retry can help
     ├── InsufficientMemoryError       exit 2   no worker is large enough for a task
-    └── WorkDirectoryBusyError        exit 2   another run owns the work directory
+    ├── WorkDirectoryBusyError        exit 2   another run owns the work directory
+    ├── RunCancelledError             exit 130 the run was asked to end
+    └── SchedulerLostError            exit 1   the connection to the scheduler broke; running again goes on
 
 Every error is built from one string, so that it survives pickling and reads the same in a log, a record
 and on the terminal.
@@ -93,6 +96,12 @@ class StorageError(BatchError):
     retryable = True
 
 
+class StorageRefusedError(BatchError):
+    """An object store refuses for good: no such bucket, no permission, no valid credentials."""
+
+    exit_code = 2
+
+
 class ChildKilledError(BatchError):
     """A task's process was killed by a signal, most often for want of memory."""
 
@@ -115,3 +124,13 @@ class WorkDirectoryBusyError(BatchError):
     """Another run owns the work directory."""
 
     exit_code = 2
+
+
+class RunCancelledError(BatchError):
+    """The run was asked to end, by `acs-batch cancel`."""
+
+    exit_code = 130
+
+
+class SchedulerLostError(BatchError):
+    """The connection to the Dask scheduler broke; what was done until then is in the work directory."""

@@ -7,13 +7,17 @@ import datetime
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from batch.config import Settings
-from batch.model.plan import Plan, Task
+from batch.model.plan import Plan
 from batch.model.record import Record, Status
+from batch.runtime import cancelling, events
+from batch.runtime.execution import Listeners as Listeners
+from batch.runtime.execution import carry_out
+from batch.runtime.outcomes import Outcomes
 from batch.runtime.planning import make_plan
 from batch.runtime.worker import versions
 from batch.storage import ledger
@@ -28,7 +32,7 @@ class Result:
     """How a run ended."""
 
     plan: Plan
-    records: Mapping[str, Record]
+    records: Outcomes
     """By task id."""
     index: str
     """The page to open first: a path, or an ``s3://`` address."""
@@ -36,21 +40,12 @@ class Result:
     @property
     def failed(self) -> list[Record]:
         """Records of the tasks that failed, not of those that they blocked."""
-        return [r for r in self.records.values() if r.status is Status.FAILED]
+        return [r for r in self.records.bad.values() if r.status is Status.FAILED]
 
     @property
     def complete(self) -> bool:
         """True if every task is done or skipped."""
-        return all(t.id in self.records and self.records[t.id].status.ok for t in self.plan.tasks)
-
-
-@dataclass(frozen=True)
-class Listeners:
-    """Who wants to know how a run goes."""
-
-    planned: Callable[[Plan], None] = lambda plan: None
-    connected: Callable[[str], None] = lambda dashboard: None
-    finished: Callable[[Task, Record], None] = lambda task, record: None
+        return all(self.records.done(t.id) for t in self.plan.tasks)
 
 
 def reduce(
@@ -86,32 +81,16 @@ def reduce(
     BatchError
         For what makes the run pointless or impossible, before any task starts.
     """
-    from batch.runtime.cluster import capacity, connect
-    from batch.runtime.graph import Runner
-
     listeners = listeners or Listeners()
     directory = open_work(work)
     with directory.writer(), _termination_as_interrupt():
+        cancelling.clear(directory)
         plan = make_plan(settings, directory.local, wanted, until=until)
         directory.write(PLAN, to_json(plan))
-        directory.write(RUN, to_json(_run(plan)))
-        listeners.planned(plan)
-        records = ledger.valid_records(directory, plan.tasks)
-        todo = [t for t in plan.tasks if t.id not in records]
-        if todo:
-            with connect(settings.cluster, todo, directory) as client:
-                listeners.connected(client.dashboard_link)
-                workers, largest = capacity(client)
-                records = Runner(
-                    client,
-                    directory,
-                    plan,
-                    attempts=settings.cluster.attempts,
-                    window=settings.cluster.window,
-                    largest=largest,
-                    workers=workers,
-                    observe=listeners.finished,
-                ).run()
+        with events.journal(directory, versions()["acs-batch"], until) as journal:
+            directory.write(RUN, to_json(_run(plan, journal.run)))
+            listeners.planned(plan)
+            records = carry_out(settings.cluster, directory, plan, listeners, journal)
         return Result(plan, records, write_index(directory, plan))
 
 
@@ -144,8 +123,9 @@ def write_index(work: Work, plan: Plan) -> str:
     return work.url(INDEX)
 
 
-def _run(plan: Plan) -> dict[str, object]:
+def _run(plan: Plan, run: str) -> dict[str, object]:
     return {
+        "run": run,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "associations": [a.name for a in plan.associations],

@@ -1,19 +1,24 @@
-"""A plan as Dask futures: when and where each task runs, and what its failure means for the others."""
+"""A plan as Dask graphs: when and where each task runs, and what its failure means for the others."""
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import logging
-import math
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import queue
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batch.model.plan import Needs, Plan, Task
+from batch.errors import RunCancelledError, SchedulerLostError
+from batch.model.plan import Plan, Task
 from batch.model.record import Failure, Record, Status
+from batch.runtime import cancelling
+from batch.runtime.capacity import Capacity
+from batch.runtime.events import EventLog, Silence, new_run
+from batch.runtime.grouping import groups, together
+from batch.runtime.outcomes import Outcomes
 from batch.runtime.request import Request
+from batch.runtime.watching import Watch
 from batch.runtime.worker import execute
 from batch.storage.ledger import valid_records
 from batch.storage.work import Work
@@ -24,54 +29,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Observer = Callable[[Task, Record], None]
+Perform = Callable[..., tuple[Record, ...]]
 
-
-def groups(tasks: Sequence[Task], memory: Mapping[str, int], largest: int, shares: int) -> list[list[Task]]:
-    """Tasks that run in one process each, in the order of the plan.
-
-    Parameters
-    ----------
-    tasks : sequence of Task
-        Of one association.
-    memory : mapping
-        Bytes asked for, by task id, where more than planned.
-    largest : int
-        Memory of the largest worker, bytes.
-    shares : int
-        Workers that an association may spread over: a group is no larger than needed to keep them busy.
-
-    Returns
-    -------
-    list of list of Task
-        Tasks that share a process are of one company (`Task.company`) and fit the largest worker.
-    """
-    kinds: dict[object, list[Task]] = {}
-    for task in tasks:
-        kinds.setdefault(task.company, []).append(task)
-    made = []
-    for kind in kinds.values():
-        size = math.ceil(len(kind) / max(1, shares))
-        start = 0
-        while start < len(kind):
-            count = size
-            while count > 1 and together(kind[start : start + count], memory).memory > largest:
-                count -= 1
-            made.append(kind[start : start + count])
-            start += count
-    position = {task.id: number for number, task in enumerate(tasks)}
-    return sorted(made, key=lambda group: position[group[0].id])
-
-
-def together(tasks: Sequence[Task], memory: Mapping[str, int]) -> Needs:
-    """What tasks need that run in one process."""
-    first = max((t.needs for t in tasks), key=lambda n: n.memory)
-    planned = max(memory.get(t.id, t.needs.memory) for t in tasks)
-    return dataclasses.replace(
-        first,
-        memory=planned + sum(t.needs.together or 0 for t in tasks[1:]),
-        seconds=sum(t.needs.seconds for t in tasks),
-        timeout=sum(t.needs.timeout for t in tasks),
-    )
+# how long to wait for a task before looking around: for a cancel mark, for workers that came or went
+_TICK_S = 1.0
+_CAPACITY_S = 10.0
 
 
 @dataclass
@@ -92,10 +54,11 @@ class _Batch:
 class Runner:
     """Runs a plan on a cluster.
 
-    Futures carry `Record`s; pixels go through the work directory. A task that fails *returns* a FAILED
-    record, its dependants return BLOCKED at once, everything else goes on. When an association has come to
-    rest with failures that a retry can mend, what is missing of it is submitted again; a task that was
-    killed for want of memory then asks for twice as much.
+    Each association goes to the scheduler as one graph, a bounded number of them at a time; its futures,
+    `Record`s, are given back as it ends, so that neither driver nor scheduler grows with the plan. Pixels go
+    through the work directory. A task that fails *returns* a FAILED record, its dependants return BLOCKED at
+    once, everything else goes on. When an association has come to rest with failures that a retry can mend,
+    what is missing of it is submitted again; a task that was killed for want of memory then asks for more.
 
     Parameters
     ----------
@@ -109,12 +72,16 @@ class Runner:
         How often a task is tried at most.
     window : int
         Associations in flight at a time.
-    largest : int
-        Memory of the largest worker, bytes.
-    workers : int
-        Number of workers.
+    capacity : callable
+        What the cluster offers now; asked from time to time.
+    outcomes : Outcomes, optional
+        Knows what is done already, and takes how tasks end; made from the work directory if not given.
     observe : callable, optional
-        Called with each task and its record as it comes to an end.
+        Called with each task that comes to an end, and its record.
+    events : EventLog, optional
+        Takes what happens.
+    perform : callable, optional
+        What runs on the worker, given a `Request` and the records (or tuples of them) that it depends on.
     stages : str
         Package of the stage modules.
     """
@@ -127,9 +94,11 @@ class Runner:
         *,
         attempts: int,
         window: int,
-        largest: int,
-        workers: int = 1,
+        capacity: Callable[[], Capacity],
+        outcomes: Outcomes | None = None,
         observe: Observer | None = None,
+        events: EventLog | Silence | None = None,
+        perform: Perform = execute,
         stages: str = "batch.stages",
     ) -> None:
         self._client = client
@@ -137,125 +106,216 @@ class Runner:
         self._plan = plan
         self._attempts = attempts
         self._window = window
-        self._largest = largest
-        self._workers = workers
+        self._measure = capacity
+        self._capacity = capacity()
+        self._looked = time.monotonic()
         self._observe = observe or (lambda task, record: None)
+        self._outcomes = outcomes
+        self._events = events or Silence()
+        self._perform = perform
         self._stages = stages
+        self._associations = {a.name: a for a in plan.associations}
         self._order = {name: i for i, name in enumerate(dict.fromkeys(t.stage for t in plan.tasks))}
         # a scheduler that serves two runs of the same data must not take one's result for the other's
-        self._run = uuid.uuid4().hex[:8]
+        self._run = self._events.run or new_run()
         self._batches: dict[str, _Batch] = {}
-        self._where: dict[Any, tuple[str, list[str]]] = {}
+        self._open: dict[Any, tuple[str, list[str], Future]] = {}
+        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._watch = Watch(client, self._run, self._events, lambda key: self._open.get(key, ("", []))[1])
 
-    def run(self) -> dict[str, Record]:
+    def run(self) -> Outcomes:
         """Do what is not done yet.
 
         Returns
         -------
-        dict
-            The record of every task of the plan that ran now or was valid before, by task id.
+        Outcomes
+            How every task of the plan stands.
+
+        Raises
+        ------
+        RunCancelledError
+            If the work directory was marked so; tasks are still running then.
+        SchedulerLostError
+            If the scheduler went away; what was done until then is in the work directory.
         """
-        from distributed import as_completed
+        if self._outcomes is None:
+            self._outcomes = Outcomes(self._work)
+            self._outcomes.survey(self._plan.tasks, self._observe)
+        outcomes, waiting, more = self._outcomes, self._load(self._outcomes), True
+        with self._watch:
+            while more or self._batches:
+                entering: list[_Batch] = []
+                while more and len(self._batches) < self._window:
+                    batch = next(waiting, None)
+                    more = batch is not None
+                    if batch is not None:
+                        self._batches[batch.name] = batch
+                        entering.append(batch)
+                self._submit(entering)
+                resting = [b for b in entering if not b.open]
+                if not resting and self._batches:
+                    resting = self._collect()
+                again = []
+                for batch in resting:
+                    if self._to_retry(batch):
+                        again.append(batch)
+                    else:
+                        outcomes.add(self._batches.pop(batch.name).records.values())
+                self._submit(again)
+        return outcomes
 
-        waiting = collections.deque(self._load())
-        finished: dict[str, Record] = {}
-        futures = as_completed(with_results=True, raise_errors=False)
-        while waiting or self._batches:
-            while waiting and len(self._batches) < self._window:
-                batch = waiting.popleft()
-                self._batches[batch.name] = batch
-                futures.update(self._submit(batch))
-                if not batch.open:
-                    finished |= self._batches.pop(batch.name).records
-            if not self._batches:
-                continue
-            future, value = next(futures)
-            batch = self._take(future, value)
-            if not batch.open:
-                again = self._retry(batch)
-                futures.update(again)
-                if not again:
-                    finished |= self._batches.pop(batch.name).records
-        return finished
+    @property
+    def in_flight(self) -> int:
+        """Futures that are held now."""
+        return len(self._open)
 
-    def _load(self) -> Iterable[_Batch]:
-        valid = valid_records(self._work, self._plan.tasks)
+    def abandon(self) -> None:
+        """Want nothing of what is in flight any more."""
+        futures = [future for _, _, future in self._open.values()]
+        self._open.clear()
+        self._client.cancel(futures, force=True)
+
+    def _load(self, outcomes: Outcomes) -> Iterator[_Batch]:
+        """Associations that are not done, in the order of the plan, each with the records that are there."""
         by_association: dict[str, dict[str, Task]] = {}
         for task in self._plan.tasks:
             by_association.setdefault(task.association, {})[task.id] = task
         for name, tasks in by_association.items():
-            records = {i: valid[i] for i in tasks if i in valid}
-            for task_id, record in records.items():
-                self._observe(tasks[task_id], record)
-            yield _Batch(name, tasks, records)
+            there = [t for i, t in tasks.items() if outcomes.done(i)]
+            if len(there) < len(tasks):
+                yield _Batch(name, tasks, valid_records(self._work, there) if there else {})
 
-    def _submit(self, batch: _Batch) -> list[Future]:
+    def _submit(self, batches: Iterable[_Batch]) -> None:
         """Submit what has no good record yet, with what is there already handed over as it is."""
-        made: dict[str, Any] = dict(batch.records)
-        futures = []
-        association = self._plan.association(batch.name)
+        from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+        tasks: dict[Any, Any] = {}
+        resources: dict[Any, dict[str, int]] = {}
+        priorities: dict[Any, int] = {}
+        members: dict[Any, tuple[str, list[str]]] = {}
+        for batch in batches:
+            made: dict[str, Any] = dict(batch.records)
+            for request in self._requests(batch):
+                first = request.tasks[0]
+                key = (first.stage, first.subject, f"{first.fingerprint[:12]}-{self._run}-{batch.attempt}")
+                upstream = {id(made[u]): made[u] for u in first.upstream}.values()
+                tasks[key] = (self._perform, request, *upstream)
+                resources[key] = {"memory": request.needs.memory}
+                # later stages first: associations finish, and scratch space is given back
+                priorities[key] = self._order[first.stage]
+                members[key] = (batch.name, [t.id for t in request.tasks])
+                made |= dict.fromkeys(members[key][1], key)
+                batch.open.update(members[key][1])
+        if not tasks:
+            return
+        # one message for the whole graph: a submission for each task costs five times as much
+        layer = MaterializedLayer(
+            tasks, annotations={"resources": resources.__getitem__, "priority": priorities.__getitem__}
+        )
+        graph = HighLevelGraph({"acs-batch": layer}, {"acs-batch": set()})
+        for future in self._client.get(graph, list(tasks), sync=False):
+            self._open[future.key] = (*members[future.key], future)
+            future.add_done_callback(self._ended.put)
+
+    def _requests(self, batch: _Batch) -> Iterator[Request]:
         todo = [t for t in batch.tasks.values() if t.id not in batch.records]
-        for group in groups(todo, batch.memory, self._largest, self._workers // len(self._batches)):
-            task, needs = group[0], together(group, batch.memory)
-            request = Request(
+        shares = self._capacity.workers // max(1, len(self._batches))
+        for group in groups(todo, batch.memory, self._capacity.largest, shares):
+            yield Request(
                 tasks=tuple(group),
-                needs=needs,
-                association=association,
-                settings=self._plan.settings.get(task.stage, {}),
+                needs=together(group, batch.memory),
+                association=self._associations[batch.name],
+                settings=self._plan.settings.get(group[0].stage, {}),
                 work=self._work.location,
                 stages=self._stages,
+                run=self._run,
             )
-            future = self._client.submit(
-                execute,
-                request,
-                *{id(made[u]): made[u] for u in task.upstream}.values(),
-                key=(task.stage, task.subject, f"{task.fingerprint[:12]}-{self._run}-{batch.attempt}"),
-                resources={"memory": needs.memory},
-                # later stages first: associations finish, and scratch space is given back
-                priority=self._order[task.stage],
-                pure=False,
-            )
-            made |= dict.fromkeys((t.id for t in group), future)
-            self._where[future.key] = (batch.name, [t.id for t in group])
-            batch.open.update(t.id for t in group)
-            futures.append(future)
-        return futures
 
-    def _take(self, future: Future, value: Any) -> _Batch:
-        name, ids = self._where.pop(future.key)
-        batch = self._batches[name]
-        tasks = [batch.tasks[i] for i in ids]
-        done = {r.id: r for r in value} if future.status == "finished" else {}
-        for task in tasks:
-            record = done.get(task.id) or _lost(task, value)
-            batch.records[task.id] = record
-            batch.open.discard(task.id)
-            self._observe(task, record)
-        return batch
+    def _collect(self) -> list[_Batch]:
+        """Take what has ended meanwhile; return the associations that came to rest by it."""
+        ended: list[Future] = []
+        try:
+            ended.append(self._ended.get(timeout=_TICK_S))
+            while True:
+                ended.append(self._ended.get_nowait())
+        except queue.Empty:
+            pass
+        self._look_around()
+        resting = []
+        for future, value in zip(ended, _values(self._client, ended), strict=True):
+            name, ids, _ = self._open.pop(future.key)
+            batch = self._batches[name]
+            known = {r.id: r for r in value} if isinstance(value, tuple) else {}
+            for task in (batch.tasks[i] for i in ids):
+                record = known.get(task.id) or _lost(task, value)
+                batch.records[task.id] = record
+                batch.open.discard(task.id)
+                self._watch.ended(record, batch.attempt)
+                self._observe(task, record)
+            if not batch.open:
+                resting.append(batch)
+        return resting
 
-    def _retry(self, batch: _Batch) -> list[Future]:
-        """Submit again what a retry can mend and what was blocked by it, if there is any."""
+    def _look_around(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < _TICK_S:
+            return
+        if cancelling.asked(self._work):
+            raise RunCancelledError("the run was cancelled; run the same command again to go on")
+        if now - self._watch.looked > _CAPACITY_S:
+            self._capacity = self._measure()
+            self._watch.look(b.tasks[i] for b in self._batches.values() for i in b.open)
+        self._looked = now
+
+    def _to_retry(self, batch: _Batch) -> bool:
+        """Whether a retry can mend something; that, and what it blocked, has no record any more then."""
         mendable = [r for r in batch.records.values() if r.failure is not None and r.failure.retryable]
         if not mendable or batch.attempt >= self._attempts:
-            return []
+            return False
         batch.attempt += 1
         for record in mendable:
-            log.warning("%s: attempt %d after: %s", record.id, batch.attempt, _message(record))
+            asked = batch.memory.get(record.id, batch.tasks[record.id].needs.memory)
             if record.failure is not None and record.failure.out_of_memory:
-                before = batch.memory.get(record.id, batch.tasks[record.id].needs.memory)
-                batch.memory[record.id] = max(before, min(2 * before, self._largest))
+                asked = self._capacity.after_kill(asked, self._watch.memory_of_worker(record.id))
+                batch.memory[record.id] = asked
+            message = record.failure.message if record.failure else ""
+            log.warning("%s: attempt %d after: %s", record.id, batch.attempt, message)
+            self._events.emit(
+                "task-retried", task=record.id, attempt=batch.attempt, memory=asked, after=message
+            )
         origins = {r.id for r in mendable}
         for task_id, record in list(batch.records.items()):
             if task_id in origins or (record.status is Status.BLOCKED and record.reason in origins):
                 del batch.records[task_id]
-        return self._submit(batch)
+        return True
+
+
+def _values(client: Client, futures: list[Future]) -> list[Any]:
+    """What futures came to: tuples of records, or exceptions; all are fetched in one go."""
+    if any(f.status in ("cancelled", "lost") for f in futures):
+        raise SchedulerLostError("the connection to the scheduler was lost")
+    good = [f for f in futures if f.status == "finished"]
+    try:
+        fetched: list[Any] = client.gather(good) if good else []
+    except Exception:
+        fetched = [_value(f) for f in good]
+    values = dict(zip((f.key for f in good), fetched, strict=True))
+    return [values[f.key] if f.key in values else _value(f) for f in futures]
+
+
+def _value(future: Future) -> Any:
+    from concurrent.futures import CancelledError
+
+    try:
+        return future.result()
+    except CancelledError as error:
+        raise SchedulerLostError(f"the connection to the scheduler was lost ({error})") from None
+    except Exception as error:
+        return error
 
 
 def _lost(task: Task, error: object) -> Record:
     """A future that raised: its worker was lost time and again, or the graph itself is at fault."""
-    if isinstance(error, tuple) and len(error) == 3:
-        # distributed hands over (type, value, traceback)
-        error = error[1]
     words = " ".join(str(error).split()) or type(error).__name__
     return Record(
         task.stage,
@@ -264,13 +324,3 @@ def _lost(task: Task, error: object) -> Record:
         Status.FAILED,
         failure=Failure(type(error).__name__, f"{task.id}: lost with its worker: {words}", retryable=True),
     )
-
-
-def _message(record: Record) -> str:
-    return record.failure.message if record.failure else ""
-
-
-def outcome(plan: Plan, records: Mapping[str, Record]) -> dict[str, int]:
-    """How many tasks ended in each status."""
-    counts = collections.Counter(records[t.id].status.value for t in plan.tasks if t.id in records)
-    return {s.value: counts.get(s.value, 0) for s in Status}

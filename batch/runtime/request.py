@@ -27,6 +27,8 @@ class Request:
     """Where the work directory is."""
     stages: str = "batch.stages"
     """The Python package in which the stage's module is found."""
+    run: str = ""
+    """Id of the run that asks, for its event log."""
     upstream: tuple[Record, ...] = ()
     """Filled in by the worker, as are the next two."""
     products: str = ""

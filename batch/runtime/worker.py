@@ -18,6 +18,7 @@ from batch.errors import BatchError, ChildKilledError, LibraryError, StorageErro
 from batch.isolation import child
 from batch.model.plan import Task
 from batch.model.record import Failure, Record, Status, Usage
+from batch.runtime import announcing, cancelling
 from batch.runtime.request import Answer, Request
 from batch.storage.files import read_json, write_json
 from batch.storage.ledger import valid_record
@@ -39,18 +40,41 @@ def execute(request: Request, *upstream: Record | tuple[Record, ...]) -> tuple[R
     tuple of Record
         One for each task: DONE or SKIPPED (published), FAILED (kept under ``failures/``) or BLOCKED
         (nothing was tried).
+
+    Raises
+    ------
+    distributed.Reschedule
+        If the tasks' process was killed because the worker is to go or the run is to end: another worker
+        does them, or none.
     """
+    needed = needed_records(request, upstream)
+    records = blocked(request, needed) or _unless_done(request, needed)
+    announcing.ended(request, records)
+    return records
+
+
+def needed_records(request: Request, upstream: Sequence[Record | tuple[Record, ...]]) -> tuple[Record, ...]:
+    """Those of the records that came along which the tasks of a request read, in their order."""
     known = {r.id: r for part in upstream for r in (part if isinstance(part, tuple) else (part,))}
-    needed = tuple(known[u] for u in request.tasks[0].upstream)
+    return tuple(known[u] for u in request.tasks[0].upstream)
+
+
+def blocked(request: Request, needed: Sequence[Record]) -> tuple[Record, ...]:
+    """A BLOCKED record for each task, if something that it needs is not there; else nothing."""
     broken = [r for r in needed if not r.status.ok]
-    if broken:
-        # the first failure up the line is the one to look at
-        origin = broken[0].reason if broken[0].status is Status.BLOCKED else broken[0].id
-        return tuple(_record(t, Status.BLOCKED, reason=origin) for t in request.tasks)
+    if not broken:
+        return ()
+    # the first failure up the line is the one to look at
+    origin = broken[0].reason if broken[0].status is Status.BLOCKED else broken[0].id
+    return tuple(_record(t, Status.BLOCKED, reason=origin) for t in request.tasks)
+
+
+def _unless_done(request: Request, needed: tuple[Record, ...]) -> tuple[Record, ...]:
     work = open_work(request.work)
     published = {t.id: r for t in request.tasks if (r := valid_record(work, t)) is not None}
     todo = tuple(t for t in request.tasks if t.id not in published)
     if todo:
+        announcing.started(request)
         made = _do(dataclasses.replace(request, tasks=todo, upstream=needed), work)
         published |= {r.id: r for r in made}
     return tuple(published[t.id] for t in request.tasks)
@@ -100,6 +124,11 @@ def _attempt(request: Request, work: Work, workspace: Path) -> tuple[Record, ...
             return _publish(request, answer, usage, work, workspace)
         records = _failed(request, answer.failure, usage)
     except (BatchError, OSError) as error:
+        if isinstance(error, ChildKilledError) and (announcing.told_to_go() or cancelling.asked(work)):
+            from distributed import Reschedule
+
+            # on purpose, and no failure of the task's
+            raise Reschedule from None
         wrapped = (
             error if isinstance(error, BatchError) else StorageError(f"{work.location.address}: {error}")
         )

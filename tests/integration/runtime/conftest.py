@@ -16,6 +16,7 @@ from batch.model.drizzle import combinations
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Plan, expand
 from batch.model.record import Record
+from batch.runtime.capacity import Capacity
 from batch.runtime.graph import Runner
 from batch.storage.workdir import WorkDirectory
 
@@ -64,8 +65,7 @@ class Toys:
                 self.plan,
                 attempts=attempts,
                 window=window,
-                largest=largest,
-                workers=workers,
+                capacity=lambda: Capacity({largest: workers}),
                 stages="toystages",
             ).run()
 

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from batch.model.record import Status
-from batch.runtime.graph import Runner, outcome
+from batch.runtime.capacity import Capacity
+from batch.runtime.graph import Runner
 from batch.storage import ledger
 from batch.storage.ledger import State
 from batch.storage.workdir import WorkDirectory
@@ -58,7 +59,7 @@ def test_a_failure_blocks_only_what_depends_on_it(toys: Any, client: Any) -> Non
     assert blocked == {"gather/asn0", "spread/asn0/pf0.5", "spread/asn0/pf1.0", "finish/asn0"}
     assert {records[i].reason for i in blocked} == {"single/asn0/j0000x01q"}
     assert records["finish/asn1"].status is Status.DONE
-    assert outcome(toys.plan, records) == {"done": 9, "skipped": 0, "failed": 1, "blocked": 4}
+    assert records.counts() == {"done": 9, "skipped": 0, "failed": 1, "blocked": 4}
 
 
 def test_the_ledger_says_what_the_records_say(toys: Any, client: Any) -> None:
@@ -197,7 +198,7 @@ def test_a_killed_worker_loses_only_its_own_task(toys: Any, client: Any) -> None
             toys.plan,
             attempts=1,
             window=8,
-            largest=10**9,
+            capacity=lambda: Capacity({10**9: 2}),
             observe=kill_once,
             stages="toystages",
         ).run()

@@ -1,0 +1,51 @@
+"""Which worker a task is given to: the smallest that is free and large enough.
+
+Dask gives a task to a worker that holds what it depends on, whatever else that worker is good for. Here
+that is a record of 1 kB, so that it says nothing, while a small task on a large worker keeps a large one
+waiting. Among several workers, this takes the one that would start it first and, where several could start
+it at once, that with the least memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+class SmallestFirst(SchedulerPlugin):  # type: ignore[misc]
+    """Stands in for the scheduler's choice for tasks that ask for ``memory`` and nothing else."""
+
+    name = "acs-batch-placement"
+    idempotent = True
+
+    async def start(self, scheduler: Any) -> None:
+        """On the scheduler, when it takes the plugin."""
+        plain = scheduler.decide_worker_non_rootish
+
+        def decide(task: Any) -> Any:
+            asked = (task.resource_restrictions or {}).keys()
+            if set(asked) != {"memory"} or task.worker_restrictions or task.host_restrictions:
+                return plain(task)
+            offered = scheduler.resources.get("memory") or {}
+            return choose(scheduler, offered, task.resource_restrictions["memory"])
+
+        scheduler.decide_worker_non_rootish = decide
+
+
+def choose(scheduler: Any, offered: dict[str, float], asked: float) -> Any:
+    """The running worker for a task that asks for so many bytes; None if none is large enough."""
+    # almost always some worker is idle or nothing is: the first look is short
+    for workers in (scheduler.idle.values(), scheduler.running):
+        fitting = [ws for ws in workers if offered.get(ws.address, 0) >= asked and ws in scheduler.running]
+        if fitting:
+            return min(fitting, key=lambda ws: (round(ws.occupancy), len(ws.processing), offered[ws.address]))
+    return None
+
+
+def prefer_small_workers(client: Client) -> None:
+    """Let the client's scheduler choose so."""
+    client.register_plugin(SmallestFirst())
