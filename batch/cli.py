@@ -93,9 +93,8 @@ def plan(
     from batch.reporting import terminal
     from batch.runtime import planning
     from batch.runtime.cluster import local_size
-    from batch.storage.work import open_work
 
-    made = planning.make_plan(settings, open_work(work).local, datasets or [], until=until)
+    made = planning.make_plan(settings, datasets or [], until=until)
     for association in made.associations:
         names = ", ".join(e.rootname for e in association.exposures)
         console.print(f"{association.name}: {names}", markup=False, highlight=False, soft_wrap=True)

@@ -5,9 +5,11 @@
     needed.py     which keywords the switches of a header read
     bestrefs.py   which files CRDS names for them
     custom.py     files of the user's own in their place
-    location.py   the CRDS cache and the pinned context
-    service.py    what the CRDS server says, through the crds client
+    location.py   the CRDS cache
+    context.py    which cache, server and context a run has
+    service.py    what the CRDS server says, through the crds client (client.py)
     catalog.py    size and sha1 of files
     checked.py    what was checked is not checked again
-    sync.py       missing files into the cache: one lock, each once, whole
+    obtain.py     from names to files that may be used
+    sync.py       missing files into the cache: one lock, each once, whole (download.py)
 """

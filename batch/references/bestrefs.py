@@ -46,6 +46,10 @@ class Resolution:
         """Missing tables that the handbook's figures replace."""
         return tuple(k for k in NOMINAL if k in self.missing)
 
+    def custom_path(self, keyword: str) -> str:
+        """Where the user's own file for a keyword lies."""
+        return self.files[self.keywords[keyword].removeprefix("jref$")]
+
     @property
     def from_crds(self) -> dict[str, Path]:
         """The files that CRDS delivered, by name."""

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -36,7 +36,7 @@ class Synced:
 
     fetched: tuple[str, ...] = ()
     """Names of the files that it downloaded."""
-    unknown: Mapping[str, str] | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
     """Files that could not be had because the server does not have them, with its words."""
 
 

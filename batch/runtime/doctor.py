@@ -96,7 +96,7 @@ def _disk(work: Path) -> Finding:
 
 def _references(cache: Path | None, environment: Mapping[str, str]) -> Finding:
     from batch.config import ReferencesSettings
-    from batch.stages.references import locate_cache
+    from batch.references.context import locate_cache
 
     try:
         located = locate_cache(ReferencesSettings(cache=cache), environment)

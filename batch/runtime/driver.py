@@ -85,7 +85,7 @@ def reduce(
     directory = open_work(work)
     with directory.writer(), _termination_as_interrupt():
         cancelling.clear(directory)
-        plan = make_plan(settings, directory.local, wanted, until=until)
+        plan = make_plan(settings, wanted, until=until, fetch=True)
         directory.write(PLAN, to_json(plan))
         with events.journal(directory, versions()["acs-batch"], until) as journal:
             directory.write(RUN, to_json(_run(plan, journal.run)))

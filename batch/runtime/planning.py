@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from batch import config
 from batch.config import Settings
 from batch.errors import UsageError
-from batch.model.json import encode
-from batch.model.observation import Association
 from batch.model.plan import Plan, Stage, expand
 
 
 def make_plan(
     settings: Settings,
-    work: Path,
     wanted: Sequence[str] = (),
     *,
     until: str | None = None,
+    fetch: bool = False,
     stages: Sequence[Stage] | None = None,
 ) -> Plan:
     """Find the exposures, name their reference files, and lay the pipeline over them.
@@ -33,12 +27,12 @@ def make_plan(
     ----------
     settings : Settings
         With `fetch.source`.
-    work : Path
-        The work directory, for a scratch folder.
     wanted : sequence of str
         Names of associations or exposures; empty takes everything.
     until : str, optional
         The last stage to run.
+    fetch : bool
+        Fetch missing reference files now, where the settings say so; False for a look at the plan.
     stages : sequence of Stage, optional
         Instead of the whole pipeline.
 
@@ -49,6 +43,7 @@ def make_plan(
     MissingReferenceError
         If reference files are missing and may not be omitted; it lists all of them.
     """
+    from batch.runtime import prefetch
     from batch.runtime.discovery import discover
     from batch.stages import pipeline
 
@@ -57,10 +52,11 @@ def make_plan(
     source = settings.fetch.source.absolute()
     settings = settings.model_copy(update={"fetch": settings.fetch.model_copy(update={"source": source})})
     chain = _up_to(pipeline() if stages is None else stages, until)
-    associations = discover(source, settings.associate, wanted)
+    associations = prefetch.with_switches(discover(source, settings.associate, wanted), settings)
     identities: dict[str, str] = {}
     if any(s.name == "references" for s in chain):
-        settings, identities = _resolve_references(settings, associations, source, work)
+        raws = {e.rootname: source / f"{e.rootname}_raw.fits" for a in associations for e in a.members if e.detector}
+        settings, identities = prefetch.prepare(settings, associations, raws, fetch=fetch)
     if any(s.name == "calibrate" for s in chain):
         from batch.calibration import get_engine
 
@@ -88,48 +84,11 @@ def _up_to(chain: Sequence[Stage], until: str | None) -> list[Stage]:
     return list(chain[: names.index(until) + 1])
 
 
-def _resolve_references(
-    settings: Settings, associations: Sequence[Association], source: Path, work: Path
-) -> tuple[Settings, dict[str, str]]:
-    """Pin the CRDS context, and stop here if files are missing that may not be omitted.
-
-    Returns the settings with cache and context filled in, and an identity per references task, so that
-    a reference file which appears in the cache later makes the task stale.
-    """
-    from batch.stages import references
-
-    located = references.locate_cache(settings.references, os.environ)
-    settings = settings.model_copy(update={"references": located})
-    raws = {
-        f"{a.name}/{e.rootname}": source / f"{e.rootname}_raw.fits"
-        for a in associations
-        for e in a.members
-        if e.detector
-    }
-    unique = sorted(set(raws.values()))
-    if not unique:
-        return settings, {}
-    scratch = work / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="plan-", dir=scratch) as area:
-        found = references.resolve(unique, located, Path(area))
-    if located.missing == "stop" and any(r.missing for r in found.values()):
-        raise references.missing_error({n: r for n, r in found.items() if r.missing})
-    return settings, {
-        f"references/{name}": _digest(found[path.name.partition("_")[0]]) for name, path in raws.items()
-    }
-
-
 def _content(catalog: Path) -> str:
     try:
         return hashlib.sha256(catalog.read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"align.catalog {catalog}: {error.strerror}; name a table of RA and DEC") from None
-
-
-def _digest(resolution: Any) -> str:
-    content = {k: v for k, v in encode(resolution).items() if k != "files"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def totals(plan: Plan) -> Mapping[str, dict[str, float]]:

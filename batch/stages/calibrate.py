@@ -14,7 +14,7 @@ from batch.isolation.environment import reference_environment, reference_folder
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
 from batch.stages.interface import Inputs, Outcome, image_product
-from batch.stages.references import STEPS
+from batch.references.needed import STEPS
 
 
 def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
@@ -64,14 +64,15 @@ def _stand_in(tables: list[str], raw: Path, exposure: Exposure, jref: Path) -> N
 
 
 def set_header(raw: Path, references: dict[str, Any]) -> None:
-    """Write CRDS's names, and the switches that follow from missing files, into a raw primary header.
+    """Write the names of reference files, and the switches asked for or forced, into a raw primary header.
 
     Parameters
     ----------
     raw : Path
         A private copy of the raw file.
     references : dict
-        The exposure's part of ``references.json``: ``keywords``, ``switches``, ``missing``, ``nominal``.
+        The exposure's part of ``references.json``: ``keywords``, ``asked``, ``switches``, ``missing``,
+        ``custom``, ``nominal``.
     """
     from astropy.io import fits
 
@@ -81,6 +82,13 @@ def set_header(raw: Path, references: dict[str, Any]) -> None:
         header = hdus[0].header
         for keyword, value in references["keywords"].items():
             header[keyword] = value
+        for keyword, digest in references["custom"].items():
+            header.add_history(f"acs-batch: {keyword} is the user's own, sha256")
+            header.add_history(f"  {digest}")
+        for switch, value in references["asked"].items():
+            if header.get(switch) != value:
+                header[switch] = value
+                header.add_history(f"acs-batch: {switch} set to {value} as asked for")
         for switch, value in references["switches"].items():
             header[switch] = value
             absent = [f"{k} {references['missing'][k]}" for k in STEPS[switch] if k in references["missing"]]

@@ -110,7 +110,7 @@ def test_another_catalog_makes_the_alignment_stale(tiny: Run, tmp_path: Path) ->
         settings = load(
             None, [f"fetch.source={tiny.source}", f"references.cache={cache}", f"align.catalog={catalog}"]
         )
-        plan = make_plan(settings, tiny.work)
+        plan = make_plan(settings)
         found.append({t.stage: t.fingerprint for t in plan.tasks})
     assert found[0] == found[2]
     assert found[0]["wcs"] == found[1]["wcs"]
