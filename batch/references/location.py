@@ -68,8 +68,3 @@ class Cache:
 
 def _is_mapping(name: str) -> bool:
     return name.endswith((".pmap", ".imap", ".rmap"))
-
-
-def find_in_cache(cache: Path, name: str) -> Path | None:
-    """A file in a CRDS cache, None if it is not there."""
-    return Cache(cache).find(name)

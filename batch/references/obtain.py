@@ -1,4 +1,4 @@
-"""From the names that CRDS gave to files that may be used: fetched where wanted, checked, known to be good."""
+"""From the names that CRDS gave to files that may be used: fetched where wanted, checked, not bad."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _disk(work: Path) -> Finding:
 
 
 def _references(cache: Path | None, environment: Mapping[str, str]) -> Finding:
-    from batch.config import ReferencesSettings
+    from batch.calibration_settings import ReferencesSettings
     from batch.references.context import locate_cache
 
     try:

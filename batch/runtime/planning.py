@@ -55,7 +55,12 @@ def make_plan(
     associations = prefetch.with_switches(discover(source, settings.associate, wanted), settings)
     identities: dict[str, str] = {}
     if any(s.name == "references" for s in chain):
-        raws = {e.rootname: source / f"{e.rootname}_raw.fits" for a in associations for e in a.members if e.detector}
+        raws = {
+            e.rootname: source / f"{e.rootname}_raw.fits"
+            for a in associations
+            for e in a.members
+            if e.detector
+        }
         settings, identities = prefetch.prepare(settings, associations, raws, fetch=fetch)
     if any(s.name == "calibrate" for s in chain):
         from batch.calibration import get_engine

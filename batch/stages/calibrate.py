@@ -8,13 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from batch.config import CalibrateSettings, Settings
+from batch.calibration_settings import CalibrateSettings
+from batch.config import Settings
 from batch.errors import InputError
 from batch.isolation.environment import reference_environment, reference_folder
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
-from batch.stages.interface import Inputs, Outcome, image_product
 from batch.references.needed import STEPS
+from batch.stages.interface import Inputs, Outcome, image_product
 
 
 def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:

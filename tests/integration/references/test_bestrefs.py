@@ -9,16 +9,12 @@ from pathlib import Path
 import pytest
 from astropy.io import fits
 
-from batch.config import ReferencesSettings
+from batch.calibration_settings import ReferencesSettings
 from batch.errors import LibraryError, MissingReferenceError, UnsafeNameError, UsageError
-from batch.stages.references import (
-    Resolution,
-    find_in_cache,
-    locate_cache,
-    missing_error,
-    needed_keywords,
-    resolve,
-)
+from batch.references.bestrefs import Resolution, missing_error, resolve
+from batch.references.context import locate_cache
+from batch.references.location import Cache
+from batch.references.needed import needed_keywords
 
 
 @pytest.fixture
@@ -110,23 +106,23 @@ def test_crds_own_words_are_passed_on(settings: ReferencesSettings, raws: list[P
 
 def test_a_name_that_leads_out_is_refused(shared: Path, raws: list[Path], tmp_path: Path) -> None:
     """CRDS leaves keywords of types it does not know; whatever stands there must not become a path."""
-    from batch.stages import references
+    from batch.references import bestrefs
 
     stub = tmp_path / raws[0].name
     header = fits.getheader(raws[0], 0)
     header["CCDTAB"] = "jref$../../secret.fits"
     fits.PrimaryHDU(header=header).writeto(stub)
     with pytest.raises(UnsafeNameError, match="CCDTAB"):
-        references._resolution(stub, shared / "data/crds_cache")
+        bestrefs._resolution(stub, Cache(shared / "data/crds_cache"), {}, [])
 
 
 def test_a_file_is_found_in_either_layout(tmp_path: Path) -> None:
     (tmp_path / "references/hst/acs").mkdir(parents=True)
     (tmp_path / "references/hst/acs/a_bia.fits").touch()
     (tmp_path / "references/hst/b_bia.fits").touch()
-    assert find_in_cache(tmp_path, "a_bia.fits") == tmp_path / "references/hst/acs/a_bia.fits"
-    assert find_in_cache(tmp_path, "b_bia.fits") == tmp_path / "references/hst/b_bia.fits"
-    assert find_in_cache(tmp_path, "c_bia.fits") is None
+    assert Cache(tmp_path).find("a_bia.fits") == tmp_path / "references/hst/acs/a_bia.fits"
+    assert Cache(tmp_path).find("b_bia.fits") == tmp_path / "references/hst/b_bia.fits"
+    assert Cache(tmp_path).find("c_bia.fits") is None
 
 
 def test_needs_follow_the_switches() -> None:
