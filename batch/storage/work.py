@@ -32,7 +32,7 @@ class Location:
     address: str
     """An absolute path, or ``s3://bucket/prefix``."""
     scratch: str | None = None
-    """Folder on each machine for scratch and cache of an object store; None: its folder of temporary files."""
+    """Folder on each machine for scratch and cache of an object store; None: that of temporary files."""
     cache: int = CACHE_BYTES
     """Bytes of an object store's products that each machine keeps."""
 
@@ -119,4 +119,8 @@ def open_work(where: Location | str | Path) -> Work:
         from batch.storage.workdir import WorkDirectory
 
         return WorkDirectory(Path(location.address).expanduser().absolute())
-    raise UsageError(f"--work: {scheme}:// is not known; give a folder")
+    if scheme == "s3":
+        from batch.storage.objects.work import ObjectWork
+
+        return ObjectWork(location)
+    raise UsageError(f"--work: {scheme}:// is not known; give a folder or s3://bucket/prefix")

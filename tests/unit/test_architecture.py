@@ -42,6 +42,8 @@ HEAVY = {
     "acstools",
     "astropy",
     "astroquery",
+    "boto3",
+    "botocore",
     "crds",
     "dask",
     "distributed",

@@ -1,0 +1,171 @@
+"""Records in a bucket: which stand, which are whole, read many at a time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from batch.errors import BatchError
+from batch.model.json import decode, encode
+from batch.model.record import Record
+from batch.storage.files import from_json, to_json
+from batch.storage.objects.store import Listed, Store
+from batch.storage.objects.trouble import ConflictError
+from batch.storage.work import LOG, RECORD
+
+log = logging.getLogger(__name__)
+
+PRODUCTS = "products/"
+FAILURES = "failures/"
+_COPY = "records.json.gz"
+_READERS = 16
+_FEW = 8
+"""So many tasks are listed one by one, more of them by stage."""
+
+
+class Records:
+    """The records below a prefix, as this process knows them.
+
+    A record is read once: as long as a listing shows its ETag, it has not changed.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, tuple[str, Record | None]] = {}
+        """ETag and record by task id; None where an object cannot be read as a record."""
+        self._seen: dict[str, str | None] = {}
+        """ETag of what stood when a task was last looked at, by task id."""
+        self._changed = False
+        """Whether more is known than the copy in the store says."""
+
+    def standing(self, task_ids: Iterable[str]) -> dict[str, Record]:
+        """Records whose products are there and whole, by task id.
+
+        One listing per stage, and one reading of the copy that the last run left, take the place of a
+        request for every record.
+        """
+        wanted = list(dict.fromkeys(task_ids))
+        listed, found = self._look(wanted)
+        return {i: record for i, record in found.items() if _whole(record, listed)}
+
+    def named(self, task_ids: Iterable[str]) -> dict[str, Record]:
+        """The same, whether their products are whole or not."""
+        return self._look(list(task_ids))[1]
+
+    def _look(self, wanted: list[str]) -> tuple[dict[str, Listed], dict[str, Record]]:
+        listed = {o.name.removeprefix(PRODUCTS): o for o in self._list(PRODUCTS, wanted)}
+        here = {i: o for i in wanted if (o := listed.get(f"{i}/{RECORD}")) is not None}
+        self._seen |= {i: here[i].etag if i in here else None for i in wanted}
+        if len(here) > _FEW and not self._known:
+            self._read_copy()
+        new = [i for i, o in here.items() if self._known.get(i, ("",))[0] != o.etag]
+        for task_id, found in zip(new, self._all(self._get, new), strict=True):
+            if found is None:
+                self._seen[task_id] = None
+            else:
+                self._known[task_id] = found
+                self._seen[task_id] = found[0]
+                self._changed = True
+        return listed, {i: r for i in here if (r := self._known.get(i, ("", None))[1]) is not None}
+
+    def commit(self, record: Record) -> None:
+        """Write a record in place of what stood when its task was last looked at, or `ConflictError`."""
+        if record.id not in self._seen:
+            self.standing([record.id])
+        try:
+            self._store.put_instead(f"{PRODUCTS}{record.id}/{RECORD}", to_json(record), self._seen[record.id])
+        except FileNotFoundError:
+            # what was to be replaced has been removed
+            raise ConflictError(record.id) from None
+
+    def attempts(self, task_id: str) -> list[int]:
+        """Numbers of the failed attempts of a task."""
+        return [number for _, number, _ in self._attempts([task_id])]
+
+    def failures(self, task_ids: Iterable[str]) -> dict[str, tuple[Record, str]]:
+        """Record and log of the last failed attempt of those tasks that have one."""
+        last: dict[str, tuple[int, str]] = {}
+        for task_id, number, name in self._attempts(list(task_ids)):
+            last[task_id] = max(last.get(task_id, (0, "")), (number, name))
+        names = [name for _, name in last.values()]
+        return {
+            task_id: (record, name.removesuffix(RECORD) + LOG)
+            for task_id, name, record in zip(last, names, self._all(self._failure, names), strict=True)
+            if record is not None
+        }
+
+    def remember(self) -> None:
+        """Leave a copy of all records that are known, for the next run to read in one go."""
+        if len(self._known) <= _FEW or not self._changed:
+            return
+        content = {i: [etag, encode(r)] for i, (etag, r) in self._known.items() if r is not None}
+        try:
+            self._store.put(_COPY, gzip.compress(json.dumps(content).encode(), 6))
+        except BatchError as error:
+            log.warning("%s", error.message)
+
+    def _read_copy(self) -> None:
+        """What is wrong or old in it does no harm: it counts only with the ETag of the listing."""
+        try:
+            content: dict[str, Any] = json.loads(gzip.decompress(self._store.get(_COPY)[0]))
+            self._known |= {i: (etag, decode(Record, value)) for i, (etag, value) in content.items()}
+        except (FileNotFoundError, OSError, EOFError, zlib.error, ValueError):
+            return
+
+    def _get(self, task_id: str) -> tuple[str, Record | None] | None:
+        try:
+            content, listed = self._store.get(f"{PRODUCTS}{task_id}/{RECORD}")
+        except FileNotFoundError:
+            return None
+        return listed.etag, _record(content)
+
+    def _failure(self, name: str) -> Record | None:
+        try:
+            return _record(self._store.get(name)[0])
+        except FileNotFoundError:
+            return None
+
+    def _attempts(self, task_ids: Collection[str]) -> Iterator[tuple[str, int, str]]:
+        """Task, number and name of the record of each failed attempt."""
+        wanted = set(task_ids)
+        for listed in self._list(FAILURES, task_ids):
+            folder, _, last = listed.name.rpartition("/")
+            task_id, _, attempt = folder.removeprefix(FAILURES).rpartition("/attempt-")
+            if last == RECORD and task_id in wanted and attempt.isdigit():
+                yield task_id, int(attempt), listed.name
+
+    def _list(self, folder: str, task_ids: Collection[str]) -> Iterator[Listed]:
+        """What lies below the folders of tasks, and perhaps more."""
+        few = len(task_ids) <= _FEW
+        parts = task_ids if few else dict.fromkeys(i.partition("/")[0] for i in task_ids)
+        starts = [f"{folder}{part}/" for part in parts]
+        for objects in self._all(lambda start: list(self._store.listing(start)), starts):
+            yield from objects
+
+    @staticmethod
+    def _all(function: Any, values: Collection[Any]) -> list[Any]:
+        """`function` of every value, in threads where there are several."""
+        if len(values) <= 1:
+            return [function(v) for v in values]
+        with ThreadPoolExecutor(_READERS) as threads:
+            return list(threads.map(function, values))
+
+
+def _record(content: bytes) -> Record | None:
+    """A record that cannot be read is no record: the task is then done again."""
+    try:
+        return from_json(Record, content)
+    except ValueError:
+        return None
+
+
+def _whole(record: Record, listed: dict[str, Listed]) -> bool:
+    return all(
+        (found := listed.get(f"{record.place}/{p.name}")) is not None and found.size == p.size
+        for p in record.products
+    )
