@@ -1,17 +1,20 @@
-"""Where tasks run: a cluster on this machine, or a scheduler that runs already."""
+"""Where tasks run: a cluster on this machine, a scheduler that runs already, Kubernetes, SLURM."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from batch import __version__
-from batch.config import ClusterSettings
+from batch.cluster_settings import ClusterSettings, WorkerClass
 from batch.errors import BatchError, InsufficientMemoryError, UsageError
 from batch.model.plan import Task
+from batch.runtime import security
+from batch.runtime.classes import promised, worker_classes
 from batch.storage.work import Location, Work, open_work
 
 if TYPE_CHECKING:
@@ -49,41 +52,96 @@ def connect(settings: ClusterSettings, tasks: Iterable[Task], work: Work) -> Ite
     Raises
     ------
     UsageError
-        If the scheduler cannot be reached, has no workers, or they cannot see the work directory.
+        If the scheduler cannot be reached, has no workers, or they cannot see the work directory; if the
+        connection would be a plain one to another machine.
     InsufficientMemoryError
         If no worker is large enough for one of the tasks.
     """
+    # importing distributed sets its loggers to INFO; what it says of its own life helps nobody here
+    import distributed
+
+    logging.getLogger(distributed.__name__).setLevel(logging.WARNING)
+    tasks = list(tasks)
+    kind = settings.chosen_kind
+    if kind == "local":
+        with _local(settings, tasks, work) as client:
+            yield client
+    elif kind == "scheduler":
+        with _running(settings) as client:
+            preflight(client, tasks, work)
+            yield client
+    else:
+        classes = worker_classes(settings, tasks)
+        _check(tasks, [promised(c.memory) for c in classes])
+        if kind == "slurm":
+            from batch.runtime import slurm
+
+            starting, patience = slurm.start(settings, classes, work.local), settings.slurm.timeout
+        else:
+            from batch.runtime import kubernetes
+
+            starting, patience = kubernetes.start(settings, classes), settings.kubernetes.timeout
+        with starting as client:
+            await_classes(client, classes, patience)
+            preflight(client, tasks, work)
+            yield client
+
+
+@contextlib.contextmanager
+def _local(settings: ClusterSettings, tasks: list[Task], work: Work) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
-    # importing distributed sets its loggers to INFO; what it says of its own life helps nobody here
-    logging.getLogger("distributed").setLevel(logging.WARNING)
-    tasks = list(tasks)
-    if settings.scheduler is None:
-        workers, memory = local_size(settings, max((t.needs.memory for t in tasks), default=1))
-        _check(tasks, [memory])
-        with (
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                resources={"memory": memory},
-                # the nanny sees only the worker's own memory, never that of its children
-                memory_limit=0,
-                local_directory=str(work.local / "scratch" / "dask"),
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-        return
-    try:
-        client = Client(settings.scheduler, timeout=_WAIT_S)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise UsageError(f"--scheduler {settings.scheduler}: cannot be reached ({error})") from None
-    with client:
-        preflight(client, tasks, work)
+    workers, memory = local_size(settings, max((t.needs.memory for t in tasks), default=1))
+    _check(tasks, [memory])
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            resources={"memory": memory},
+            # the nanny sees only the worker's own memory, never that of its children
+            memory_limit=0,
+            local_directory=str(work.local / "scratch" / "dask"),
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
+
+
+@contextlib.contextmanager
+def _running(settings: ClusterSettings) -> Iterator[Client]:
+    from distributed import Client
+
+    address = settings.scheduler or ""
+    keys = security.for_address(address, settings.tls)
+    try:
+        client = Client(address, timeout=_WAIT_S, security=keys)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(f"--scheduler {address}: cannot be reached ({error})") from None
+    with client:
+        yield client
+
+
+def await_classes(client: Client, classes: Iterable[WorkerClass], patience: float) -> None:
+    """Wait until every class that is to have workers has one: what the largest offers is known then.
+
+    Raises
+    ------
+    UsageError
+        If one has none after `patience` seconds.
+    """
+    wanted = {promised(c.memory) for c in classes if c.workers}
+    end = time.monotonic() + patience
+    while missing := wanted - set(_memory(client)):
+        if time.monotonic() > end:
+            sizes = ", ".join(f"{m / 1e9:.2f} GB" for m in sorted(missing))
+            raise UsageError(
+                f"no worker of {sizes} came up in {patience:.0f} s; see whether the partition or the nodes "
+                "have room for it, or ask for smaller ones (cluster.classes)"
+            )
+        time.sleep(0.5)
 
 
 def preflight(client: Client, tasks: Iterable[Task], work: Work) -> None:
@@ -99,7 +157,7 @@ def preflight(client: Client, tasks: Iterable[Task], work: Work) -> None:
             f"{len(without)} of {len(workers)} workers offer no memory resource ({without[0]}): "
             'start each with --nthreads 1 --resources "memory=BYTES"'
         )
-    _check(tasks, [int(w["resources"]["memory"]) for w in workers.values()])
+    _check(tasks, _memory(client))
     mark = f"scratch/visible-{uuid.uuid4().hex}"
     work.write(mark, b"")
     try:
@@ -128,8 +186,14 @@ def _look(where: Location, mark: str) -> tuple[str, str]:
 
 def capacity(client: Client) -> tuple[int, int]:
     """Number of workers, and bytes that the largest one offers."""
+    memory = _memory(client)
+    return len(memory), max(memory, default=0)
+
+
+def _memory(client: Client) -> list[int]:
+    """Bytes that each worker offers."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return len(workers), int(max((w["resources"].get("memory", 0) for w in workers), default=0))
+    return [int(w["resources"].get("memory", 0)) for w in workers]
 
 
 def _check(tasks: Iterable[Task], memory: list[int]) -> None:
