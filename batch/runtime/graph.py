@@ -14,8 +14,8 @@ from batch.model.plan import Plan, Task
 from batch.model.record import Failure, Record, Status
 from batch.runtime import cancelling
 from batch.runtime.capacity import Capacity
+from batch.runtime.company import groups, together
 from batch.runtime.events import EventLog, Silence, new_run
-from batch.runtime.grouping import groups, together
 from batch.runtime.outcomes import Outcomes
 from batch.runtime.request import Request
 from batch.runtime.watching import Watch
