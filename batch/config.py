@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from batch.calibration_settings import CalibrateSettings, ReferencesSettings
 from batch.cluster_settings import ClusterSettings
 from batch.errors import UsageError
 from batch.model.drizzle import Drizzle, combinations
@@ -47,24 +48,6 @@ class FetchSettings(_Section):
 
     source: Place | None = None
     """A folder of ``*_raw.fits`` and, where there are any, ``*_asn.fits``."""
-
-
-class ReferencesSettings(_Section):
-    """CRDS best references."""
-
-    cache: Place | None = None
-    """A CRDS cache: the folder that is otherwise named by CRDS_PATH."""
-    context: str = ""
-    """Pinned CRDS context, ``hst_0729.pmap``; empty takes the cache's own newest."""
-    missing: Literal["stop", "omit"] = "stop"
-    """``omit`` sets the steps whose reference files are not there to OMIT, and says so everywhere."""
-
-
-class CalibrateSettings(_Section):
-    """raw -> flt, flc."""
-
-    engine: Literal["auto", "builtin", "calacs"] = "auto"
-    """``auto`` takes builtin."""
 
 
 class WcsSettings(_Section):
@@ -311,7 +294,8 @@ def override(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> Set
 # where things lie, and how much is in memory at a time, changes no digit of a product
 _WITHOUT_EFFECT = {
     "fetch": {"source"},
-    "references": {"cache"},
+    # files of the user's own count by their content (`batch.runtime.prefetch`)
+    "references": {"cache", "server", "sync", "bad", "custom"},
     # its content counts instead (`batch.runtime.planning`)
     "align": {"catalog"},
     "statistics": {"chunk"},
