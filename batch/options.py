@@ -45,6 +45,19 @@ def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
 SHORTCUTS = (
     Shortcut("--from", "fetch.source", Path, "Folder of *_raw.fits and *_asn.fits."),
     Shortcut("--crds-cache", "references.cache", Path, "CRDS cache; CRDS_PATH if not given."),
+    Shortcut("--sync", "references.sync", bool, "Fetch reference files and rules that the cache lacks."),
+    Shortcut(
+        "--reference",
+        "references.custom",
+        list[str],
+        "A file of your own: DARKFILE=path, PFLTFILE[F606W]=path, DARKFILE[j9l960a7q]=path; may be repeated.",
+    ),
+    Shortcut(
+        "--switch",
+        "calibrate.switches",
+        list[str],
+        "A header switch: PCTECORR=OMIT; may be repeated.",
+    ),
     Shortcut(
         "--missing-references",
         "references.missing",
