@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from batch.archive_settings import AssociateSettings, FetchSettings, SearchSettings
 from batch.calibration_settings import CalibrateSettings, ReferencesSettings
 from batch.cluster_settings import ClusterSettings
 from batch.errors import UsageError
@@ -32,22 +33,6 @@ Place = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute()
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AssociateSettings(_Section):
-    """How exposures become associations."""
-
-    exptime_factor: float = Field(3.0, ge=1)
-    """Exposures whose time is off the association's median by more than this factor are set aside."""
-    exclude: tuple[str, ...] = ()
-    """Rootnames that are left out altogether."""
-
-
-class FetchSettings(_Section):
-    """Where raw exposures come from."""
-
-    source: Place | None = None
-    """A folder of ``*_raw.fits`` and, where there are any, ``*_asn.fits``."""
 
 
 class WcsSettings(_Section):
@@ -219,6 +204,7 @@ class ReportSettings(_Section):
 class Settings(_Section):
     """All settings of a run."""
 
+    search: SearchSettings = SearchSettings()
     associate: AssociateSettings = AssociateSettings()
     fetch: FetchSettings = FetchSettings()
     references: ReferencesSettings = ReferencesSettings()
@@ -293,7 +279,7 @@ def override(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> Set
 
 # where things lie, and how much is in memory at a time, changes no digit of a product
 _WITHOUT_EFFECT = {
-    "fetch": {"source"},
+    "fetch": set(FetchSettings.model_fields),
     # files of the user's own count by their content (`batch.runtime.prefetch`)
     "references": {"cache", "server", "sync", "bad", "custom"},
     # its content counts instead (`batch.runtime.planning`)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,20 @@ class Exposure:
     """Changes when the source file changes: its size and modification time."""
     cte: bool = False
     """Whether its header asks for the CTE correction, which decides what calibration takes."""
+    size: int = 0
+    """Bytes of the raw file."""
+    origin: str = ""
+    """Where the raw file lies, as its source has it: a path, ``s3://bucket/key``, ``mast:HST/...``."""
+    trouble: str = ""
+    """Why its header could not be read."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that products depend on, as JSON values: not where the file came from."""
+        values = asdict(self)
+        del values["origin"], values["trouble"]
+        values["filters"], values["shape"] = list(self.filters), list(self.shape)
+        return values
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,14 @@ class SetAside:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A member of an association table that is not taken at all."""
+
+    rootname: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Association:
     """Exposures that become one mosaic."""
 
@@ -46,6 +70,11 @@ class Association:
     exposures: tuple[Exposure, ...]
     """Those that are combined, in order of start time."""
     set_aside: tuple[SetAside, ...] = ()
+    absent: tuple[Absent, ...] = ()
+    table: str = ""
+    """Where its association table lies, as its source names it; empty where there is none."""
+    member_types: Mapping[str, str] = field(default_factory=dict)
+    """MEMTYPE of the members by rootname, where a table (or, rebuilt, their headers) tells."""
 
     @property
     def members(self) -> tuple[Exposure, ...]:

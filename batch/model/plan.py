@@ -179,7 +179,7 @@ def _expand_one(
             ]
             identity = [
                 association.name,
-                encode(exposure) if exposure else [encode(e) for e in association.exposures],
+                exposure.identity if exposure else [e.identity for e in association.exposures],
                 encode(drizzle),
                 identities.get(stage.name, ""),
                 identities.get(f"{stage.name}/{subject(association.name, name, drizzle)}", ""),

@@ -1,49 +1,72 @@
-"""From a folder of raw files to associations: what to reduce together, and what to set aside."""
+"""From a source of raw files to associations: what to reduce, and what is known of it before it is here.
+
+Nothing but headers and association tables is downloaded. Headers rather than MAST's tables of observations
+say what an exposure is: they have what those lack (subarray, amplifiers, switches), mirrors have no such
+tables, and CRDS can name reference files before the run. An exposure costs one request for its first 60 kB.
+"""
 
 from __future__ import annotations
 
-import statistics
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-from astropy.io import fits
-
-from batch.config import AssociateSettings
-from batch.errors import InputError, UsageError
+from batch.archive import headers, sources
+from batch.archive.conditions import meets
+from batch.archive.headers import Facts
+from batch.archive.items import Item, of_kind
+from batch.archive.names import asked_for
+from batch.archive.retry import Patience
+from batch.archive.tables import Row, read_table
+from batch.archive.transfer import Order, bring
+from batch.archive.transport import RestrictedError, Transport, read_head
+from batch.config import Settings
+from batch.errors import InputError, UnsafeNameError, UsageError
 from batch.model.names import plain_name, rootname
-from batch.model.observation import Association, Exposure, SetAside
+from batch.model.observation import Association
+from batch.runtime.associating import Holdings, group
 from batch.storage import raw
 
-_NOT_COMBINED = {
-    "FR": "ramp filter: its band depends on where in the field a source lies",
-    "POL": "polariser: its images are compared with each other, not added",
-    "G800L": "grism: it makes spectra, not images of the sky",
-    "PR": "prism: it makes spectra, not images of the sky",
-}
-"""Optical elements, by the beginning of their names, whose exposures are calibrated only (ACS Instrument
-Handbook, chapters 5 and 6)."""
+log = logging.getLogger(__name__)
+
+Rows = tuple[Row, ...]
+ReadTable = Callable[[Item], Rows | None]
+S = TypeVar("S")
+T = TypeVar("T")
 
 
-def discover(
-    folder: Path, settings: AssociateSettings, wanted: Sequence[str] = ()
-) -> tuple[Association, ...]:
-    """Group the raw exposures of a folder.
+@dataclass(frozen=True)
+class Found:
+    """What there is to reduce."""
+
+    associations: tuple[Association, ...]
+    headers: Mapping[str, Path] = field(default_factory=dict)
+    """A file with the primary header of the raw exposure, by rootname, where it could be read: the raw file
+    itself, where it is here."""
+
+
+def find(settings: Settings, wanted: Sequence[str], area: Path) -> Found:
+    """Look for exposures and group them.
 
     Parameters
     ----------
-    folder : Path
-        Holds ``*_raw.fits`` and, where there are any, ``*_asn.fits``.
-    settings : AssociateSettings
-        What is left out or set aside.
+    settings : Settings
+        `fetch` as `batch.archive.sources.located` fills it in; `search`; `associate`.
     wanted : sequence of str
-        Names of associations or exposures; empty takes everything.
+        Names of associations or exposures, and ``@file`` for files of them; empty takes everything that meets
+        the conditions of `search`.
+    area : Path
+        A folder for headers and tables.
 
     Returns
     -------
-    tuple of Association
-        By association table where there is one, else by visit, detector and filters. An exposure whose
-        file is missing or cannot be read is a member all the same: its fetch task fails and says why.
+    Found
+        By association table where there is one, else by visit, detector and filters; or as `associate.by`
+        says. An exposure whose file is missing or cannot be read is a member all the same: its fetch task
+        fails and says why.
 
     Raises
     ------
@@ -53,145 +76,182 @@ def discover(
         If a table or file names something that is no rootname.
     InputError
         If an association table cannot be read.
+    NetworkError
+        If a source does not answer.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such folder; give the folder of the raw files with --from")
-    files = {_root(p): p for p in sorted(folder.glob("*_raw.fits"))}
-    tables = {_table_name(p): read_table(p) for p in sorted(folder.glob("*_asn.fits"))}
-    if not files and not tables:
-        raise UsageError(f"{folder}: no *_raw.fits and no *_asn.fits here; give the folder of the raw files")
-    listed = {name for members in tables.values() for name in members}
-    excluded = _known(settings.exclude, files.keys() | listed, folder, "--exclude")
-    exposures = {
-        name: _exposure(folder, name, files) for name in sorted(files.keys() | listed) if name not in excluded
-    }
-    groups = {
-        name: [exposures[m] for m in members if m in exposures] for name, members in sorted(tables.items())
-    }
-    groups |= _by_visit(e for name, e in exposures.items() if name not in listed)
-    found = tuple(_associate(name, members, settings) for name, members in groups.items() if members)
-    return _select(found, [w.strip().lower() for w in wanted], folder)
-
-
-def read_table(path: Path) -> tuple[str, ...]:
-    """Rootnames of the exposures in an association table, products left out.
-
-    Raises
-    ------
-    InputError
-        If the file is no association table.
-    UnsafeNameError
-        If a member's name is no rootname.
-    """
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            table = hdus[1].data
-            rows = list(zip(table["MEMNAME"], table["MEMTYPE"], strict=True))
-    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise InputError.about(f"{path}[1]", f"no association table ({text})", "fetch it again") from None
-    return tuple(
-        rootname(name, f"{path}[1] MEMNAME")
-        for name, kind in rows
-        if str(kind).strip().upper().replace("_", "-").startswith("EXP")
+    search, fetch, associate = settings.search, settings.fetch, settings.associate
+    names = asked_for(wanted, search.datasets_from)
+    items = sources.items(fetch, search, names)
+    here = str(fetch.source)
+    raws = {rootname(i.name.removesuffix("_raw.fits"), i.origin): i for i in of_kind(items, "raw")}
+    listed = {plain_name(i.stem, i.origin): i for i in of_kind(items, "asn")}
+    if not raws and not listed:
+        raise UsageError(_nothing(here, settings))
+    reader = _Remote(settings, area) if sources.is_remote(fetch) else _Local()
+    tables, broken = _read_tables(listed if associate.by == "association" else {}, reader, associate.rebuild)
+    members = {row.rootname for rows in tables.values() for row in rows}
+    excluded = _known(associate.exclude, raws.keys() | members, here, "--exclude")
+    facts, troubles = reader.look({name: raws[name] for name in sorted(raws) if name not in excluded})
+    target_too = not sources.knows_targets(fetch)
+    passed = {n for n, f in facts.items() if not meets(f, search, target_too=target_too)}
+    holdings = Holdings(
+        facts={n: f for n, f in facts.items() if n not in passed},
+        broken={n: raw.unreadable(n, *_mark(raws[n]), why) for n, why in troubles.items()},
+        tables={
+            name: [r for r in rows if r.rootname not in excluded | passed] for name, rows in tables.items()
+        },
+        origins={name: item.origin for name, item in listed.items()},
+        rebuild=broken,
     )
+    chosen = _select(group(holdings, associate), holdings, names, here)
+    if not chosen:
+        raise UsageError(f"{here}: nothing there meets the conditions; widen the search")
+    kept = {e.rootname for a in chosen for e in a.members}
+    return Found(chosen, {n: p for n, p in reader.headers.items() if n in kept})
 
 
-def _root(path: Path) -> str:
-    return rootname(path.name.removesuffix("_raw.fits"), path)
+class _Local:
+    """Looks at files in folders."""
+
+    def __init__(self) -> None:
+        self.headers: dict[str, Path] = {}
+
+    def table(self, item: Item) -> Rows:
+        return read_table(Path(item.origin))
+
+    def look(self, raws: Mapping[str, Item]) -> tuple[dict[str, Facts], dict[str, str]]:
+        """Facts by rootname, and what is wrong with files that cannot be read."""
+        facts, troubles = {}, {}
+        for name, item in raws.items():
+            path = Path(item.origin)
+            try:
+                facts[name] = headers.describe(path)
+                self.headers[name] = path
+            except UnsafeNameError:
+                raise
+            except InputError as error:
+                troubles[name] = error.message
+        return facts, troubles
+
+    def tables(self, items: Iterable[Item], read: ReadTable) -> list[Rows | None]:
+        return [read(item) for item in items]
 
 
-def _table_name(path: Path) -> str:
-    return plain_name(path.name.removesuffix("_asn.fits").lower(), path)
+class _Remote:
+    """Looks at files that are elsewhere, several at a time."""
+
+    def __init__(self, settings: Settings, area: Path) -> None:
+        self.headers: dict[str, Path] = {}
+        self._area = area
+        self._transport: Transport = sources.transport(settings.fetch)
+        self._patience: Patience = sources.query_patience(settings.fetch)
+        self._connections = settings.fetch.connections
+
+    def table(self, item: Item) -> Rows:
+        path = self._area / item.name
+        bring(self._transport, Order(item.origin, item.name, item.size), path, self._patience)
+        return read_table(path)
+
+    def look(self, raws: Mapping[str, Item]) -> tuple[dict[str, Facts], dict[str, str]]:
+        """Facts by rootname, and what is wrong with files that cannot be read."""
+        facts: dict[str, Facts] = {}
+        troubles: dict[str, str] = {}
+        for name, (found, trouble) in zip(raws, self._each(self._look, raws.values()), strict=True):
+            if found is not None:
+                facts[name] = found
+                self.headers[name] = self._head(name)
+            else:
+                troubles[name] = trouble
+        return facts, troubles
+
+    def _look(self, item: Item) -> tuple[Facts | None, str]:
+        def read(count: int) -> bytes:
+            return self._patience.insist(item.origin, lambda: read_head(self._transport, item.origin, count))
+
+        try:
+            facts, head = headers.look(read, item.origin, item.name, size=item.size or 0, origin=item.origin)
+        except RestrictedError as error:
+            return None, error.message
+        except UnsafeNameError:
+            raise
+        except InputError as error:
+            return None, error.message
+        self._head(item.stem).write_bytes(head)
+        return facts, ""
+
+    def _head(self, name: str) -> Path:
+        return self._area / f"{name}_raw.fits"
+
+    def tables(self, items: Iterable[Item], read: ReadTable) -> list[Rows | None]:
+        return self._each(read, items)
+
+    def _each(self, call: Callable[[S], T], values: Iterable[S]) -> list[T]:
+        with ThreadPoolExecutor(self._connections) as pool:
+            try:
+                return list(pool.map(call, values))
+            except BaseException:
+                # what is still waiting would only fail as well
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
-def _exposure(folder: Path, name: str, files: Mapping[str, Path]) -> Exposure:
-    path = files.get(name, folder / f"{name}_raw.fits")
-    try:
-        return raw.describe(path)
-    except InputError:
-        return raw.unreadable(path, name)
+def _read_tables(
+    listed: Mapping[str, Item], reader: _Local | _Remote, rebuild: bool
+) -> tuple[dict[str, Rows], tuple[str, ...]]:
+    """Rows by table, and the names of tables that are to be made anew."""
+
+    def read(item: Item) -> Rows | None:
+        try:
+            return reader.table(item)
+        except UnsafeNameError:
+            raise
+        except InputError as error:
+            if not rebuild:
+                raise
+            log.warning("%s; made anew from the headers of its exposures", error.message)
+            return None
+
+    names = sorted(listed)
+    rows = dict(zip(names, reader.tables((listed[n] for n in names), read), strict=True))
+    return {n: r for n, r in rows.items() if r is not None}, tuple(n for n, r in rows.items() if r is None)
 
 
-def _by_visit(exposures: Iterable[Exposure]) -> dict[str, list[Exposure]]:
-    """Exposures without a table: one association per visit, detector, aperture and filters."""
-    groups: dict[str, list[Exposure]] = {}
-    for exposure in exposures:
-        parts = [exposure.rootname[:6], exposure.detector, *exposure.filters]
-        name = "_".join(p for p in parts if p).lower() if exposure.detector else exposure.rootname
-        groups.setdefault(plain_name(name, exposure.rootname), []).append(exposure)
-    return groups
+def _mark(item: Item) -> tuple[str, str]:
+    """Stamp and origin of a file whose header could not be read."""
+    path = Path(item.origin)
+    return (raw.stamp(path) if path.is_file() else f"unread-{item.size}"), item.origin
 
 
-def _associate(name: str, members: Sequence[Exposure], settings: AssociateSettings) -> Association:
-    """Split members into those that can be combined and those that cannot, with the reason."""
-    members = sorted(members, key=lambda e: (e.start, e.rootname))
-    readable = [e for e in members if e.detector]
-    if not readable:
-        return Association(name, tuple(members))
-    # what is never combined has no say in what is
-    readable = [e for e in readable if not _special(e.filters)] or readable
-    ((mode, _),) = Counter((e.detector, e.filters) for e in readable).most_common(1)
-    alike = [e.exptime for e in readable if (e.detector, e.filters) == mode and e.exptime > 0]
-    typical = statistics.median(alike) if alike else 0.0
-    keep, aside = [], []
-    for exposure in members:
-        reason = _reason(exposure, mode, typical, settings.exptime_factor)
-        if reason:
-            aside.append(SetAside(exposure, reason))
-        else:
-            keep.append(exposure)
-    return Association(name, tuple(keep), tuple(aside))
+def _nothing(place: str, settings: Settings) -> str:
+    if sources.is_remote(settings.fetch):
+        return f"{place}: no ACS exposures are found there; check names and conditions"
+    return f"{place}: no *_raw.fits and no *_asn.fits here; give the folder of the raw files"
 
 
-def _reason(exposure: Exposure, mode: tuple[str, tuple[str, ...]], typical: float, factor: float) -> str:
-    """Why an exposure cannot be combined with the others; empty if it can."""
-    if not exposure.detector:
-        return ""
-    special = _special(exposure.filters)
-    if special:
-        return special
-    if exposure.detector != mode[0]:
-        return f"detector {exposure.detector}, the others {mode[0]}"
-    if exposure.filters != mode[1]:
-        return f"filter {'+'.join(exposure.filters) or 'clear'}, the others {'+'.join(mode[1]) or 'clear'}"
-    if exposure.exptime <= 0:
-        return "exposure time 0 s"
-    if max(exposure.exptime / typical, typical / exposure.exptime) > factor:
-        return (
-            f"exposure time {exposure.exptime:g} s, more than a factor {factor:g} "
-            f"off the median of {typical:g} s (associate.exptime_factor)"
-        )
-    return ""
-
-
-def _special(filters: Sequence[str]) -> str:
-    """Why images through these filters are not combined; empty if they are."""
-    for name in filters:
-        for prefix, why in _NOT_COMBINED.items():
-            if name.startswith(prefix):
-                return f"{name} is a {why}"
-    return ""
-
-
-def _known(names: Iterable[str], present: Iterable[str], folder: Path, option: str) -> set[str]:
+def _known(names: Iterable[str], present: Iterable[str], place: str, option: str) -> set[str]:
     asked = {n.strip().lower() for n in names}
     unknown = sorted(asked - set(present))
     if unknown:
-        raise UsageError(f"{option} {', '.join(unknown)}: no such exposure in {folder}")
+        raise UsageError(f"{option} {', '.join(unknown)}: no such exposure in {place}")
     return asked
 
 
-def _select(found: tuple[Association, ...], wanted: Sequence[str], folder: Path) -> tuple[Association, ...]:
-    """The associations that were asked for, by their own name or that of a member."""
+def _select(
+    found: tuple[Association, ...], holdings: Holdings, wanted: Sequence[str], place: str
+) -> tuple[Association, ...]:
+    """The associations that were asked for: by their name, a member's, or that of the archive's table."""
     if not wanted:
         return found
-    names = {a.name: {a.name} for a in found}
+    names: dict[str, set[str]] = {a.name: {a.name} for a in found}
     for association in found:
         for member in association.members:
             names.setdefault(member.rootname, set()).add(association.name)
+            facts = holdings.facts.get(member.rootname)
+            if facts is not None and facts.table:
+                names.setdefault(facts.table, set()).add(association.name)
     unknown = sorted(w for w in wanted if w not in names)
     if unknown:
-        raise UsageError(f"{', '.join(unknown)}: no such association or exposure in {folder}")
+        some = ", ".join(unknown[:10]) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
+        raise UsageError(f"{some}: no such association or exposure in {place}")
     chosen = {name for w in wanted for name in names[w]}
     return tuple(a for a in found if a.name in chosen)

@@ -1,9 +1,11 @@
-"""From settings and a folder to a plan, with everything looked at that can be known before the run."""
+"""From settings and a source to a plan, with everything looked at that can be known before the run."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,9 +28,9 @@ def make_plan(
     Parameters
     ----------
     settings : Settings
-        With `fetch.source`.
+        With `fetch.source`, or something to ask MAST for.
     wanted : sequence of str
-        Names of associations or exposures; empty takes everything.
+        Names of associations or exposures, ``@file`` for files of them; empty takes everything that is found.
     until : str, optional
         The last stage to run.
     fetch : bool
@@ -43,25 +45,21 @@ def make_plan(
     MissingReferenceError
         If reference files are missing and may not be omitted; it lists all of them.
     """
+    from batch.archive import sources
     from batch.runtime import prefetch
-    from batch.runtime.discovery import discover
+    from batch.runtime.discovery import find
     from batch.stages import pipeline
 
-    if settings.fetch.source is None:
-        raise UsageError("no folder of raw exposures was given; use --from DIR")
-    source = settings.fetch.source.absolute()
-    settings = settings.model_copy(update={"fetch": settings.fetch.model_copy(update={"source": source})})
+    asked = bool(wanted) or settings.search.conditions
+    settings = settings.model_copy(update={"fetch": sources.located(settings.fetch, os.environ, asked=asked)})
     chain = _up_to(pipeline() if stages is None else stages, until)
-    associations = prefetch.with_switches(discover(source, settings.associate, wanted), settings)
     identities: dict[str, str] = {}
-    if any(s.name == "references" for s in chain):
-        raws = {
-            e.rootname: source / f"{e.rootname}_raw.fits"
-            for a in associations
-            for e in a.members
-            if e.detector
-        }
-        settings, identities = prefetch.prepare(settings, associations, raws, fetch=fetch)
+    with tempfile.TemporaryDirectory(prefix="acs-batch-plan-") as area:
+        found = find(settings, wanted, Path(area))
+        associations = prefetch.with_switches(found.associations, settings)
+        if any(s.name == "references" for s in chain):
+            # for files that are elsewhere their headers, which are here already
+            settings, identities = prefetch.prepare(settings, associations, found.headers, fetch=fetch)
     if any(s.name == "calibrate" for s in chain):
         from batch.calibration import get_engine
 

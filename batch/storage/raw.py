@@ -13,7 +13,6 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from batch.errors import InputError
-from batch.model.names import rootname
 from batch.model.observation import Exposure
 
 DETECTORS = ("WFC", "HRC")
@@ -36,42 +35,21 @@ def stamp(path: Path) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def describe(path: Path) -> Exposure:
-    """Read what planning needs to know of a raw exposure.
+def unreadable(name: str, mark: str = "missing", origin: str = "", trouble: str = "") -> Exposure:
+    """Stand in for an exposure whose file is missing or broken: its fetch task fails and says why.
 
-    Raises
-    ------
-    InputError
-        If the file is no raw ACS CCD exposure.
+    Parameters
+    ----------
+    name : str
+        Rootname.
+    mark : str
+        Its `stamp`, where there is a file.
+    origin : str
+        Where the file lies, or should.
+    trouble : str
+        What is wrong with it.
     """
-    try:
-        with _opened(path) as hdus:
-            primary = hdus[0].header
-            check_primary(primary, path)
-            try:
-                science = hdus["SCI", 1].header
-            except KeyError:
-                raise _no_science(path, 1) from None
-            return Exposure(
-                rootname=rootname(path.name.partition("_")[0], path),
-                detector=primary["DETECTOR"],
-                aperture=str(primary.get("APERTURE", "")).strip(),
-                amps=str(primary["CCDAMP"]).strip(),
-                filters=filters(primary),
-                exptime=float(primary["EXPTIME"]),
-                start=float(primary["EXPSTART"]),
-                shape=(int(science["NAXIS2"]), int(science["NAXIS1"])),
-                chips=chips(primary),
-                stamp=stamp(path),
-                cte=str(primary.get("PCTECORR", "OMIT")).strip().upper() == "PERFORM",
-            )
-    except (OSError, KeyError, ValueError, TypeError, fits.VerifyError) as error:
-        raise InputError.about(path, f"cannot be read as FITS ({_words(error)})", "fetch it again") from None
-
-
-def unreadable(path: Path, name: str) -> Exposure:
-    """Stand in for an exposure whose file is missing or broken: its fetch task fails and says why."""
-    return Exposure(name, "", "", "", (), 0.0, 0.0, (0, 0), 0, stamp(path) if path.is_file() else "missing")
+    return Exposure(name, "", "", "", (), 0.0, 0.0, (0, 0), 0, mark, origin=origin, trouble=trouble)
 
 
 def chips(primary: Any) -> int:
@@ -85,7 +63,7 @@ def filters(primary: Any) -> tuple[str, ...]:
     return tuple(n for n in names if n and not n.startswith(("CLEAR", "N/A")))
 
 
-def check_primary(primary: Any, path: Path) -> None:
+def check_primary(primary: Any, path: object) -> None:
     """Raise an `InputError` that names the keyword, unless this is the header of a CCD exposure."""
     for keyword in _REQUIRED:
         if keyword not in primary:

@@ -31,7 +31,7 @@ LAYERS = (
         "references",
     ),
     ("config", "log", "compile"),
-    ("cluster_settings", "calibration_settings"),
+    ("cluster_settings", "archive_settings", "calibration_settings"),
     ("model",),
     ("errors",),
 )

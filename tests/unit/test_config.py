@@ -110,4 +110,4 @@ def test_relative_paths_are_the_users(tmp_path: Path, monkeypatch: pytest.Monkey
     settings = load(None, ["align.catalog=a/gaia.ecsv", "references.cache=crds", "fetch.source=raw"])
     assert settings.align.catalog == tmp_path / "a/gaia.ecsv"
     assert settings.references.cache == tmp_path / "crds"
-    assert override(settings, {"fetch": {"source": Path("other")}}).fetch.source == tmp_path / "other"
+    assert override(settings, {"fetch": {"source": Path("other")}}).fetch.source == str(tmp_path / "other")

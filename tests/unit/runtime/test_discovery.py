@@ -11,9 +11,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from batch.config import AssociateSettings, Settings
+from batch.archive.tables import read_table
+from batch.archive_settings import AssociateSettings, FetchSettings
+from batch.config import Settings
 from batch.errors import InputError, UnsafeNameError, UsageError
-from batch.runtime.discovery import discover, read_table
+from batch.model.observation import Association
+from batch.runtime.discovery import find
 
 
 def raw(folder: Path, root: str, sci: bool = True, **keywords: Any) -> Path:
@@ -64,6 +67,13 @@ def visit(tmp_path: Path) -> Path:
         raw(tmp_path, root, EXPSTART=53900.0 - number)
     asn(tmp_path, "j9l960010", [(r.upper(), "EXP-DTH") for r in ROOTS] + [("J9L960010", "PROD-DTH")])
     return tmp_path
+
+
+def discover(
+    folder: Path, associate: AssociateSettings, wanted: Sequence[str] = ()
+) -> tuple[Association, ...]:
+    settings = Settings(associate=associate, fetch=FetchSettings(source=str(folder)))
+    return find(settings, wanted, folder / "unused").associations
 
 
 def names(associations: Any) -> dict[str, list[str]]:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from batch.archive.headers import describe
 from batch.errors import InputError
-from batch.storage.raw import check_whole, describe
+from batch.storage.raw import check_whole
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def good(tmp_path: Path, shared: Path) -> Path:
 
 def test_a_real_exposure_is_whole(good: Path) -> None:
     check_whole(good)
-    exposure = describe(good)
+    exposure = describe(good).exposure
     assert (exposure.detector, exposure.amps, exposure.filters) == ("HRC", "C", ("F555W",))
     assert exposure.shape == (1044, 1062)
 
