@@ -15,7 +15,7 @@ import jinja2
 from batch import __version__
 from batch.model.drizzle import pixfrac_name
 from batch.model.observation import Association
-from batch.model.plan import Plan
+from batch.model.plan import Plan, Task
 from batch.model.record import Record
 from batch.reporting import facts
 
@@ -133,6 +133,8 @@ def association_page(
             select=select,
             statistics=statistics,
             sweep=_sweep_rows(statistics, select),
+            several=_several(select),
+            measured=_measured(statistics, select),
             stars=facts.stars(select),
             align=facts.results(records, "align"),
             align_skipped=next((r.reason for r in records if r.stage == "align"), ""),
@@ -157,7 +159,10 @@ def index(plan: Plan, standings: Mapping[str, Standing]) -> str:
     standings : mapping
         Where each task stands, by task id.
     """
-    rows = [_index_row(association, plan, standings) for association in plan.associations]
+    tasks: dict[str, list[Task]] = {}
+    for task in plan.tasks:
+        tasks.setdefault(task.association, []).append(task)
+    rows = [_index_row(a, tasks.get(a.name, []), standings) for a in plan.associations]
     failures = [
         {
             "id": task.id,
@@ -183,13 +188,10 @@ _STATES = ("done", "skipped", "failed", "blocked", "stale", "to do")
 
 
 def _index_row(
-    association: Association, plan: Plan, standings: Mapping[str, Standing]
+    association: Association, tasks: Sequence[Task], standings: Mapping[str, Standing]
 ) -> dict[str, Any]:
-    counts: Counter[str] = Counter()
-    for task in plan.tasks:
-        if task.association == association.name:
-            standing = standings.get(task.id)
-            counts[standing.state.value if standing is not None else "to do"] += 1
+    found = (standings.get(task.id) for task in tasks)
+    counts = Counter(standing.state.value if standing is not None else "to do" for standing in found)
     select, page = (_fresh(standings.get(f"{stage}/{association.name}")) for stage in ("select", "report"))
     return {
         "association": association,
@@ -215,12 +217,28 @@ def _link(name: str | None) -> str:
 
 
 def _sweep_rows(statistics: Mapping[str, Any], select: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Numbers and verdict of each pixfrac."""
-    verdicts = {v["pixfrac"]: v for v in select.get("verdicts", ())}
-    return [
-        {**row, **verdicts.get(row["pixfrac"], {}), "chosen": row["pixfrac"] == select.get("pixfrac")}
-        for row in statistics.get("pixfracs", ())
-    ]
+    """Numbers and verdict of each drizzle, in the order of the statistics."""
+    keys = ("scale", "kernel", "pixfrac")
+    verdicts = {tuple(v[k] for k in keys): v for v in select.get("verdicts", ())}
+    rows = []
+    for family in statistics.get("families", ()):
+        for row in family["pixfracs"]:
+            verdict = verdicts.get((family["scale"], family["kernel"], row["pixfrac"]), {})
+            chosen = "name" in verdict and verdict["name"] == select.get("name")
+            whole = {"scale": family["scale"], "kernel": family["kernel"], **row, **verdict}
+            rows.append({**whole, "chosen": chosen})
+    return rows
+
+
+def _several(select: Mapping[str, Any]) -> dict[str, bool]:
+    """Whether scale and kernel vary, so that tables must tell."""
+    return {key: len({v[key] for v in select.get("verdicts", ())}) > 1 for key in ("scale", "kernel")}
+
+
+def _measured(statistics: Mapping[str, Any], select: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was measured at the chosen scale, with the chosen kernel; of the first where none was chosen."""
+    families: Sequence[Mapping[str, Any]] = statistics.get("families", ())
+    return next((f for f in families if f["family"] == select.get("family")), families[0] if families else {})
 
 
 def _environment() -> jinja2.Environment:
