@@ -1,10 +1,10 @@
-"""The tests that a pixfrac has to stand, and the choice among those that do."""
+"""The tests that a drizzle of a sweep has to stand, and the choice among those that do."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batch.config import SelectSettings
@@ -13,9 +13,14 @@ from batch.model.drizzle import pixfrac_name
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one pixfrac stood the tests."""
+    """How one drizzle stood the tests."""
 
+    name: str
+    """``pf0.3``, ``pf0.3_s0.04_gaussian``"""
     pixfrac: float
+    scale: float
+    """Side of an output pixel, arcsec."""
+    kernel: str
     rms_over_median: float | None
     """None where the median weight is zero."""
     empty_fraction: float
@@ -39,28 +44,53 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Choice:
-    """The pixfrac that is taken."""
+    """The drizzle that is taken."""
 
-    pixfrac: float
+    name: str
     passed: bool
-    """False where no pixfrac stood the tests and this one is a compromise."""
+    """False where none stood the tests and this one is a compromise."""
     stars_judged: bool
     """False where there were too few stars for the third test."""
     verdicts: tuple[Verdict, ...]
-    """Of every pixfrac, ascending."""
+    """Of every drizzle, in the order of preference."""
 
     @property
     def chosen(self) -> Verdict:
-        """The verdict of the pixfrac that is taken."""
-        return next(v for v in self.verdicts if v.pixfrac == self.pixfrac)
+        """The verdict on the drizzle that is taken."""
+        return next(v for v in self.verdicts if v.name == self.name)
+
+    @property
+    def pixfrac(self) -> float:
+        """Of the drizzle that is taken."""
+        return self.chosen.pixfrac
+
+    @property
+    def label(self) -> str:
+        """The drizzle that is taken, with what varies in the sweep: ``pixfrac 0.8 at 0.03 arcsec``."""
+        chosen, words = self.chosen, [f"pixfrac {pixfrac_name(self.pixfrac)[2:]}"]
+        if self._several("scale"):
+            words.append(f"at {chosen.scale:g} arcsec")
+        if self._several("kernel"):
+            words.append(f"with the {chosen.kernel} kernel")
+        return " ".join(words)
+
+    @property
+    def rule(self) -> str:
+        """The order of preference; empty where only pixfracs compete."""
+        parts = ["kernels in the order of the settings"] * self._several("kernel")
+        parts += ["the finest scale first"] * self._several("scale")
+        return ", ".join([*parts, "then the smallest pixfrac"]) if parts else ""
 
     @property
     def why(self) -> str:
         """The choice in one sentence."""
-        name = f"pixfrac {pixfrac_name(self.pixfrac)[2:]}"
+        if self.passed and not self.rule:
+            return f"{self.label} is the smallest that leaves {self.virtues}"
         if self.passed:
-            return f"{name} is the smallest that leaves {self.virtues}"
-        return f"no pixfrac passes; {name}, the largest, is the best compromise"
+            return f"{self.label} leaves {self.virtues}, and is preferred ({self.rule})"
+        if not self.rule:
+            return f"no pixfrac passes; {self.label}, the largest, is the best compromise"
+        return f"nothing passes; {self.label} is the best compromise: the coarsest pixels, the largest drops"
 
     @property
     def virtues(self) -> str:
@@ -69,14 +99,18 @@ class Choice:
             return "no holes, an even weight map and round stars"
         return "no holes and an even weight map"
 
+    def _several(self, what: str) -> bool:
+        return len({getattr(v, what) for v in self.verdicts}) > 1
+
 
 def judge(row: Mapping[str, Any], settings: SelectSettings, star: Mapping[str, Any] | None = None) -> Verdict:
-    """Hold the numbers of one pixfrac against the limits.
+    """Hold the numbers of one drizzle against the limits.
 
     Parameters
     ----------
     row : mapping
-        ``pixfrac``, ``rms_over_median`` (None where not finite), ``empty_fraction``, ``empty_pixels``.
+        ``name``, ``pixfrac``, ``scale`` (arcsec), ``kernel``, ``rms_over_median`` (None where not finite),
+        ``empty_fraction``, ``empty_pixels``.
     settings : SelectSettings
     star : mapping, optional
         The typical star, ``stars``, ``fwhm``, ``fwhm_growth``, ``ellipticity``, ``noise_factor``; without it
@@ -90,8 +124,17 @@ def judge(row: Mapping[str, Any], settings: SelectSettings, star: Mapping[str, A
         reasons.append("the median weight is zero")
     elif ratio > settings.rms_over_median:
         reasons.append(f"RMS/median {ratio:.3f} > {settings.rms_over_median:g}")
+    verdict = Verdict(
+        name=row["name"],
+        pixfrac=row["pixfrac"],
+        scale=row["scale"],
+        kernel=row["kernel"],
+        rms_over_median=ratio,
+        empty_fraction=empty,
+        reasons=tuple(reasons),
+    )
     if star is None:
-        return Verdict(row["pixfrac"], ratio, empty, reasons=tuple(reasons))
+        return verdict
     if star["stars"] < settings.min_stars:
         reasons.append(f"gaps leave {star['stars']} stars that can be measured")
     else:
@@ -99,10 +142,8 @@ def judge(row: Mapping[str, Any], settings: SelectSettings, star: Mapping[str, A
             reasons.append(f"ellipticity {star['ellipticity']:.3f} > {settings.max_ellipticity:g}")
         if star["fwhm_growth"] > settings.max_fwhm_growth:
             reasons.append(f"FWHM grown by {star['fwhm_growth']:.3f} > {settings.max_fwhm_growth:g}")
-    return Verdict(
-        row["pixfrac"],
-        ratio,
-        empty,
+    return replace(
+        verdict,
         fwhm=_finite(star["fwhm"]),
         fwhm_growth=_finite(star["fwhm_growth"]),
         ellipticity=_finite(star["ellipticity"]),
@@ -115,25 +156,29 @@ def judge(row: Mapping[str, Any], settings: SelectSettings, star: Mapping[str, A
 def choose(
     rows: Sequence[Mapping[str, Any]], settings: SelectSettings, stars: Sequence[Mapping[str, Any]] = ()
 ) -> Choice:
-    """Take the smallest pixfrac that passes or, where none does, the largest.
+    """Take the first that passes, in the order of preference.
 
-    Small drops keep resolution and leave noise less correlated; the tests say how small the dithers allow.
+    Of one scale and kernel that is the smallest pixfrac: small drops keep resolution and leave noise less
+    correlated; the tests say how small the dithers allow. The finest scale goes before, because pixels can be
+    binned later but not split; and kernels go in the order of the settings, because their pixfracs do not
+    compare. Where none passes, the compromise is the largest pixfrac at the coarsest scale, of the first
+    kernel: there the weight is the most even.
 
     Parameters
     ----------
     rows : sequence of mapping
-        The weight at each pixfrac, as for `judge`.
+        The weight of each drizzle, as for `judge`; kernels in the order in which they are preferred.
     settings : SelectSettings
     stars : sequence of mapping
-        The typical star at each pixfrac, with the ``pixfrac``; empty where there are too few stars to judge.
+        The typical star of each drizzle, with its ``name``; empty where there are too few stars to judge.
     """
-    typical = {s["pixfrac"]: s for s in stars}
-    verdicts = tuple(
-        sorted((judge(row, settings, typical.get(row["pixfrac"])) for row in rows), key=lambda v: v.pixfrac)
-    )
+    typical = {s["name"]: s for s in stars}
+    kernels = list(dict.fromkeys(row["kernel"] for row in rows))
+    ordered = sorted(rows, key=lambda r: (kernels.index(r["kernel"]), r["scale"], r["pixfrac"]))
+    verdicts = tuple(judge(row, settings, typical.get(row["name"])) for row in ordered)
     passing = [v for v in verdicts if v.passes]
-    taken = passing[0] if passing else verdicts[-1]
-    return Choice(taken.pixfrac, bool(passing), bool(typical), verdicts)
+    taken = passing[0] if passing else [v for v in verdicts if v.kernel == kernels[0]][-1]
+    return Choice(taken.name, bool(passing), bool(typical), verdicts)
 
 
 def limits(settings: SelectSettings) -> dict[str, float]:
@@ -146,9 +191,11 @@ def cards(choice: Choice, settings: SelectSettings) -> list[tuple[str, Any, str]
     """The choice as FITS keywords, undefined where there is no number: FITS knows neither inf nor nan."""
     chosen = choice.chosen
     return [
-        ("PIXFRAC", choice.pixfrac, "chosen pixfrac"),
-        ("PFPASSED", choice.passed, "T if the chosen pixfrac stood every test"),
-        ("PFNTRIED", len(choice.verdicts), "number of pixfracs compared"),
+        ("PIXFRAC", chosen.pixfrac, "chosen pixfrac"),
+        ("PFSCALE", chosen.scale, "[arcsec] chosen output pixel"),
+        ("PFKERNEL", chosen.kernel, "chosen kernel"),
+        ("PFPASSED", choice.passed, "T if the chosen drizzle stood every test"),
+        ("PFNTRIED", len(choice.verdicts), "number of drizzles compared"),
         ("PFRMSMED", _finite(chosen.rms_over_median), "weight RMS/median at the chosen pixfrac"),
         ("PFRMSLIM", settings.rms_over_median, "largest RMS/median allowed"),
         ("PFEMPTY", _finite(chosen.empty_fraction), "fraction of the footprint without weight"),
@@ -164,7 +211,7 @@ def cards(choice: Choice, settings: SelectSettings) -> list[tuple[str, Any, str]
 
 
 def history(choice: Choice, settings: SelectSettings) -> list[str]:
-    """The verdict on every pixfrac as HISTORY lines."""
+    """The verdict on every drizzle as HISTORY lines."""
     lines = [
         f"acs-batch select: {choice.why}",
         f"limits: RMS/median {settings.rms_over_median:g}, empty fraction {settings.empty_fraction:g}",
@@ -174,7 +221,7 @@ def history(choice: Choice, settings: SelectSettings) -> list[str]:
     ]
     for verdict in choice.verdicts:
         numbers = [
-            f"{pixfrac_name(verdict.pixfrac)} RMS/median {_text(verdict.rms_over_median)}",
+            f"{verdict.name} RMS/median {_text(verdict.rms_over_median)}",
             f"empty {verdict.empty_fraction:.6g}",
         ]
         if choice.stars_judged:

@@ -8,6 +8,7 @@ and erosion, which cannot be done chunk by chunk, are done at once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,26 @@ class PixelBox:
     def slices(self) -> tuple[slice, slice]:
         """Rows and columns."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def on_grid(self, factor: float) -> PixelBox:
+        """The whole pixels of it on a grid of the same area with `factor` times as many pixels each way.
+
+        Raises
+        ------
+        InputError
+            If they are fewer than two each way.
+        """
+        # a box that spans whole pixels exactly must not lose some of them to rounding
+        lows = (math.ceil(v * factor - 1e-6) for v in (self.x0, self.y0))
+        highs = (math.floor(v * factor + 1e-6) for v in (self.x1, self.y1))
+        (x0, y0), (x1, y1) = lows, highs
+        if min(x1 - x0, y1 - y0) < 2:
+            raise InputError.about(
+                f"statistics.boxes {self}",
+                f"holds {x1 - x0} x {y1 - y0} whole pixels of the coarsest grid",
+                "give larger boxes, or leave out the coarsest of sweep.scale",
+            )
+        return PixelBox(x0, x1, y0, y1)
 
     def __str__(self) -> str:
         return f"x {self.x0}:{self.x1}, y {self.y0}:{self.y1}"

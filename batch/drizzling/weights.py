@@ -9,9 +9,9 @@ RMS/median
 Footprint
     The pixels that ought to have weight, the same for every pixfrac: inside the region covered (holes
     filled, rim shaved off, see `coverage`), in cells of at least half the median depth. Where the largest
-    pixfrac is 0.7 or more its own pixels must reach half that depth as well: with drops that large the
-    geometry leaves no gaps, so that what is missing there was rejected or bad in the input, and no choice of
-    pixfrac can mend it. Such pixels are counted apart, as the masked fraction.
+    pixfrac is 0.7 or more (`gapless`) its own pixels must reach half that depth as well: with drops that
+    large the geometry leaves no gaps, so that what is missing there was rejected or bad in the input, and no
+    choice of pixfrac can mend it. Such pixels are counted apart, as the masked fraction.
 Edge
     What else was observed: the rim, and places of less than half the median depth, where fewer exposures than
     usual contribute. Only pixels count that have weight at the largest pixfrac, so that the outline of the
@@ -28,6 +28,7 @@ integer is computed of a whole tile at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,20 @@ from batch.errors import InputError
 
 GAPLESS = 0.7
 """From this pixfrac on, no output pixel fits between the drops of neighbouring input pixels."""
+
+
+def gapless(kernel: str, ratio: float) -> float:
+    """The pixfrac from which on a drizzle leaves no gaps, wherever the exposures point.
+
+    Parameters
+    ----------
+    kernel : str
+        Points leave gaps whatever the pixfrac.
+    ratio : float
+        Output over input pixel: between drops of pixfrac p there is 1 - p of an input pixel, in which no
+        output pixel must fit.
+    """
+    return math.inf if kernel == "point" else max(GAPLESS, min(1.0, 1 - ratio))
 
 
 def open_weights(maps: Mapping[float, FitsImage], chunk: int = 1024) -> xr.Dataset:
@@ -149,8 +164,15 @@ def measure(
     box_size: int = 400,
     box_count: int = 5,
     tile: int = 256,
+    gapless: float = GAPLESS,
 ) -> xr.Dataset:
-    """Measure what `open_weights` built; parameters and result as for `statistics`."""
+    """Measure what `open_weights` built; parameters and result as for `statistics`.
+
+    Parameters
+    ----------
+    gapless : float
+        From this pixfrac on the drizzle itself leaves no gaps (see the function of that name).
+    """
     side = whole_tiles(1, tile)
     chunk = whole_tiles(max(dataset["weight"].data.chunksize[1:]), tile)
     # no change where chunks are whole tiles already, as `statistics` and the stage have them
@@ -168,7 +190,7 @@ def measure(
         check_boxes(tuple(boxes), coverage, shape)
     else:
         boxes = choose_boxes(coverage, shape, box_size, box_count)
-    zones = _zones(weight[-1], coverage, gapless=bool(pixfracs[-1] >= GAPLESS))
+    zones = _zones(weight[-1], coverage, without_gaps=bool(pixfracs[-1] >= gapless))
     cuts = [layer[box.slices] for layer in weight for box in boxes]
     maps, measured = measure_all(list(weight), zones, side, cuts)
     for pixfrac, found in zip(pixfracs, maps, strict=True):
@@ -217,10 +239,10 @@ def _enlarge(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
 
 
-def _zones(layer: da.Array, coverage: Coverage, *, gapless: bool) -> da.Array:
+def _zones(layer: da.Array, coverage: Coverage, *, without_gaps: bool) -> da.Array:
     """Footprint, edge and outside, as `regions` numbers them; chunks as the layer's."""
     side = layer.chunksize[0] // CELL
     deep, covered = (_pixels(cells, layer.shape, side) for cells in (coverage.deep, coverage.covered))
-    footprint = deep & (layer >= np.float32(HALF_DEPTH * coverage.nominal)) if gapless else deep
+    footprint = deep & (layer >= np.float32(HALF_DEPTH * coverage.nominal)) if without_gaps else deep
     zones = da.where(footprint, INSIDE, da.where(covered & ~deep & (layer > 0), EDGE, OUTSIDE))
     return zones.rechunk(layer.chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,12 @@ class Star(NamedTuple):
     """Its brightest pixel in the mosaic."""
     peak: float
     """Above the sky, in the units of the mosaic."""
+
+    def on_grid(self, factor: float) -> Star:
+        """The same star on a grid of the same area with `factor` times as many pixels each way."""
+        x, y = (math.floor((v + 0.5) * factor) for v in (self.x, self.y))
+        # light per pixel
+        return Star(x, y, self.peak / factor**2)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,11 @@ Numbers = NDArray[np.float64]
 
 
 def measure_stars(
-    mosaics: Mapping[float, Pair], sampling: Sampling, count: int, kernel: str = "square"
+    mosaics: Mapping[float, Pair],
+    sampling: Sampling,
+    count: int,
+    kernel: str = "square",
+    stars: Sequence[Star] | None = None,
 ) -> xr.Dataset:
     """Find stars in the mosaic of the largest pixfrac, and measure them in all.
 
@@ -37,6 +41,8 @@ def measure_stars(
         How many stars at most.
     kernel : str
         Of the drizzle.
+    stars : sequence of Star, optional
+        Those to measure; nothing is looked for then.
 
     Returns
     -------
@@ -45,7 +51,8 @@ def measure_stars(
         measured at some pixfrac has nan there.
     """
     pixfracs = sorted(mosaics)
-    stars = find_stars(*mosaics[pixfracs[-1]], sampling, count)
+    if stars is None:
+        stars = find_stars(*mosaics[pixfracs[-1]], sampling, count)
     numbers = np.array(
         [[_numbers(mosaics[p], star, sampling) for star in stars] for p in pixfracs], dtype=np.float64
     ).reshape(len(pixfracs), len(stars), 2 + len(APERTURES))
@@ -87,26 +94,48 @@ def measure_stars(
 
 
 def _numbers(pair: Pair, star: Star, sampling: Sampling) -> tuple[float, ...]:
-    shape = measure_star(*cutout(*pair, star, sampling.reach), sampling)
+    rows, columns = pair[0].shape
+    room = min(star.x, star.y, columns - 1 - star.x, rows - 1 - star.y)
+    # a star that has room on one grid may touch the rim of another
+    shape = measure_star(*cutout(*pair, star, sampling.reach), sampling) if room >= sampling.reach else None
     if shape is None:
         return (math.nan,) * (2 + len(APERTURES))
     return shape.fwhm, shape.ellipticity, *shape.fluxes
 
 
-def summarize(dataset: xr.Dataset) -> list[dict[str, Any]]:
+def stars_of(dataset: xr.Dataset) -> list[Star]:
+    """The stars that were measured, brightest first."""
+    values = zip(*(dataset[n].values.tolist() for n in ("x", "y", "peak")), strict=True)
+    return [Star(*star) for star in values]
+
+
+def narrowest(dataset: xr.Dataset) -> float | None:
+    """The smallest width of the typical star at any pixfrac, arcsec; None where there is none."""
+    widths = (_median(row) for row in dataset["fwhm"].values)
+    return min((w for w in widths if w is not None), default=None)
+
+
+def summarize(dataset: xr.Dataset, least: float | None = None) -> list[dict[str, Any]]:
     """The typical star at each pixfrac, as JSON values; what cannot be told is None.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        From `measure_stars`.
+    least : float, optional
+        The width that others are compared with, arcsec; otherwise the `narrowest` here.
 
     Returns
     -------
     list of dict
         ``pixfrac``, ``stars`` (measured here), ``fwhm`` (arcsec) and ``ellipticity``, each the median with
-        its ``_scatter`` (1.4826 times the median absolute deviation), ``fwhm_growth`` (over the narrowest
-        median of the sweep, a fraction), ``flux`` and ``flux_scatter`` (median over stars of the flux over
+        its ``_scatter`` (1.4826 times the median absolute deviation), ``fwhm_growth`` (over `least`, a
+        fraction), ``flux`` and ``flux_scatter`` (median over stars of the flux over
         that at the largest pixfrac, for each aperture), ``noise_factor``.
     """
     fwhm, ellipticity, flux = (dataset[n].values for n in ("fwhm", "ellipticity", "flux"))
     widths = [_median(row) for row in fwhm]
-    narrowest = min((w for w in widths if w is not None), default=None)
+    least = narrowest(dataset) if least is None else least
     relative = flux / flux[-1]
     return [
         {
@@ -114,7 +143,7 @@ def summarize(dataset: xr.Dataset) -> list[dict[str, Any]]:
             "stars": int(np.count_nonzero(np.isfinite(fwhm[i]))),
             "fwhm": width,
             "fwhm_scatter": _scatter(fwhm[i]),
-            "fwhm_growth": None if width is None or narrowest is None else width / narrowest - 1,
+            "fwhm_growth": None if width is None or least is None else width / least - 1,
             "ellipticity": _median(ellipticity[i]),
             "ellipticity_scatter": _scatter(ellipticity[i]),
             "flux": [_median(column) for column in relative[i].T],

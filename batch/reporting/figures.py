@@ -47,6 +47,7 @@ def curve(
     chosen: float,
     theme: Theme = "light",
     published: Mapping[str, Mapping[float, float]] | None = None,
+    others: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> bytes:
     """RMS/median against pixfrac.
 
@@ -61,7 +62,9 @@ def curve(
     chosen : float
         The pixfrac that was taken.
     published : mapping, optional
-        Curves of others, RMS/median by pixfrac, by name.
+        Curves of other people, RMS/median by pixfrac, by name.
+    others : mapping, optional
+        Verdicts on the drizzles of other scales and kernels, by what these are.
     """
     ink, faint, paper, accent, alarm = COLOURS[theme]
     figure = Figure(figsize=(7.2, 4.0), dpi=200, facecolor=paper, layout="constrained")
@@ -72,9 +75,30 @@ def curve(
     for pixfrac, values in boxes.items():
         there = [v for v in values if v is not None]
         axes.plot([pixfrac] * len(there), there, "_", color=faint, ms=9, mew=1, zorder=1)
-    others = published or {}
-    top = max([limit, *(y for _, y in drawn), *(y for c in others.values() for y in c.values())])
-    for name, values_of in others.items():
+    foreign = published or {}
+    lines = {
+        name: [
+            (v["pixfrac"], v["rms_over_median"], v["passes"])
+            for v in rows
+            if v["rms_over_median"] is not None
+        ]
+        for name, rows in (others or {}).items()
+    }
+    top = max(
+        [
+            limit,
+            *(y for _, y in drawn),
+            *(y for c in foreign.values() for y in c.values()),
+            *(y for line in lines.values() for _, y, _ in line),
+        ]
+    )
+    for name, line in lines.items():
+        for x, y, passes in line:
+            axes.plot(x, y, "o", ms=3.5, mfc=faint if passes else paper, mec=faint, mew=0.9, zorder=2)
+        axes.plot([x for x, _, _ in line], [y for _, y, _ in line], color=faint, lw=0.9, zorder=1.5)
+        if line:
+            axes.annotate(name, line[0][:2], (4, 3), textcoords="offset points", color=faint, fontsize=8)
+    for name, values_of in foreign.items():
         xs, ys = zip(*sorted(values_of.items()), strict=True)
         axes.plot(xs, ys, "D-", color=accent, lw=1, ms=3.5, alpha=0.75, zorder=2)
         at = min(2, len(xs) - 1)

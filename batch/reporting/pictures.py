@@ -45,11 +45,11 @@ class Material:
     """The chosen mosaic."""
     weight: FitsImage
     sweep: Mapping[float, Mapping[str, FitsImage]]
-    """``mosaic`` and ``weight`` of each pixfrac."""
+    """``mosaic`` and ``weight`` of each pixfrac, at the scale and with the kernel that were chosen."""
     grid: Mapping[str, Any]
     """Of the mosaics; its CD matrix is ``cd``."""
     statistics: Mapping[str, Any]
-    """Results of the stage."""
+    """Results of the stage for that scale and kernel."""
     select: Mapping[str, Any]
     """Results of the stage."""
     weights: Path
@@ -139,10 +139,14 @@ def _curve(material: Material) -> Image:
     boxes = {row["pixfrac"]: row["box_rms_over_median"] for row in material.statistics["pixfracs"]}
     others = {published.NAME: published.CURVE} if material.with_published else {}
     limit = select["limits"]["rms_over_median"]
-    light, dark = (
-        curve(select["verdicts"], boxes, limit, material.chosen, theme, others) for theme in _THEMES
-    )
+    families: dict[str, list[Mapping[str, Any]]] = {}
+    for verdict in select["verdicts"]:
+        families.setdefault(_rest(verdict, select), []).append(verdict)
+    own = families.pop(_rest(select, select))
+    light, dark = (curve(own, boxes, limit, material.chosen, theme, others, families) for theme in _THEMES)
     caption = "Filled: passes every test. Dashes: the single boxes."
+    if families:
+        caption += " Thin: the other scales and kernels."
     if others:
         caption += (
             f" Diamonds: {published.NAME}, four WFC exposures at 0.03″, as the ACS drizzling tutorial has it."
@@ -153,6 +157,13 @@ def _curve(material: Material) -> Image:
         caption,
         dark,
     )
+
+
+def _rest(verdict: Mapping[str, Any], select: Mapping[str, Any]) -> str:
+    """What tells a drizzle beside its pixfrac, in words."""
+    scales, kernels = ({v[key] for v in select["verdicts"]} for key in ("scale", "kernel"))
+    words = [f"{verdict['scale']:g}″"] * (len(scales) > 1) + [verdict["kernel"]] * (len(kernels) > 1)
+    return " ".join(words)
 
 
 def _tiles(material: Material) -> Image | None:

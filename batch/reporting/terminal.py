@@ -112,16 +112,18 @@ def state_table(counts: Mapping[str, Mapping[str, int]], states: Iterable[str]) 
 
 
 def sweep_table(association: str, select: Record) -> Table:
-    """Pixfrac, RMS/median and empty fraction, with the verdict on each."""
-    table = Table(title=f"{association}: pixfrac", title_justify="left")
-    for name in ("pixfrac", "RMS/median", "empty fraction"):
-        table.add_column(name, justify="right")
+    """Pixfrac, RMS/median and empty fraction, with the verdict on each; scale and kernel where they vary."""
+    rows = select.results["verdicts"]
+    varied = [key for key in ("kernel", "scale") if len({row[key] for row in rows}) > 1]
+    table = Table(title=f"{association}: {', '.join([*varied, 'pixfrac'])}", title_justify="left")
+    for name in (*varied, "pixfrac", "RMS/median", "empty fraction"):
+        table.add_column(name, justify="left" if name == "kernel" else "right")
     table.add_column("verdict")
-    chosen = select.results["pixfrac"]
-    for row in select.results["verdicts"]:
-        mark = "chosen" if row["pixfrac"] == chosen else ""
+    for row in rows:
+        mark = "chosen" if row["name"] == select.results["name"] else ""
         verdict = "; ".join(filter(None, [mark, *row["reasons"]])) or "passes"
         table.add_row(
+            *(f"{row[key]:g}" if key == "scale" else row[key] for key in varied),
             pixfrac_name(row["pixfrac"])[2:],
             _number(row["rms_over_median"], ".3f"),
             _number(row["empty_fraction"], ".2e"),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batch.config import ReportSettings, Settings
 from batch.drizzling.size import output_pixels
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
 from batch.stages.interface import Inputs, Outcome, product
-from batch.stages.statistics import pixfrac_of
+from batch.stages.sweep import families
 
 if TYPE_CHECKING:
     from batch.reporting.html import Mosaic, Pictures
@@ -21,7 +20,8 @@ _KEYWORDS = ("TARGNAME", "PROPOSID", "EXPTIME")
 
 def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
     """Libraries, bands of the mosaic, pictures; the mosaic and its weight are read once."""
-    pixels = output_pixels(association, settings.combine.scale)
+    scales = settings.sweep.scale or (settings.combine.scale,)
+    pixels = max(output_pixels(association, scale) for scale in scales)
     seconds = 5 + 1e-7 * pixels
     return Needs(
         memory=240_000_000 + 60 * settings.report.preview**2,
@@ -34,7 +34,7 @@ STAGE = Stage(
     "report",
     "association",
     after=("references", "calibrate", "wcs", "align", "combine", "sweep", "statistics", "select"),
-    version=2,
+    version=3,
     needs=needs,
 )
 
@@ -83,30 +83,33 @@ def _pictures(inputs: Inputs, settings: ReportSettings) -> Pictures:
     from batch.reporting.pictures import Material, draw
     from batch.reporting.published import is_comparable
 
-    records = inputs.records("sweep")
-    grid: Mapping[str, Any] = next((r.results["grid"] for r in records if "grid" in r.results), {})
-    kernel = next((r.results["drizzle"]["kernel"] for r in records), "")
+    select = inputs.record("select").results
+    (family,) = (f for f in families(inputs) if f.name == select["family"])
+    (measured,) = (
+        f for f in inputs.record("statistics").results["families"] if f["family"] == select["family"]
+    )
     path = inputs.file("select", "chosen")
-    stars = inputs.files("select", "stars")
+    detectors = [e.detector for e in inputs.association.exposures]
+    # named alike: one file for each family
+    weights = next(p for p in inputs.files("statistics", "statistics") if p.name == measured["file"])
+    stars = [
+        p
+        for p in inputs.files("select", "stars")
+        if p.name.removesuffix("_stars.nc") == weights.name.removesuffix("_weights.nc")
+    ]
     material = Material(
         name=inputs.association.name,
         image=FitsImage.find(path, "SCI"),
         weight=FitsImage.find(path, "WHT"),
         sweep={
-            pixfrac_of(record): {
-                p.kind: FitsImage.of(inputs.path(record, p), p)
-                for p in record.products
-                if p.kind in ("mosaic", "weight")
-            }
-            for record in records
+            pixfrac: {kind: image for kind, image in images.items() if kind in ("mosaic", "weight")}
+            for pixfrac, images in family.images.items()
         },
-        grid=grid,
-        statistics=inputs.record("statistics").results,
-        select=inputs.record("select").results,
-        weights=inputs.file("statistics", "statistics"),
+        grid=family.grid,
+        statistics=measured,
+        select=select,
+        weights=weights,
         stars=stars[0] if stars else None,
-        with_published=is_comparable(
-            settings.published_curve, [e.detector for e in inputs.association.exposures], grid, kernel
-        ),
+        with_published=is_comparable(settings.published_curve, detectors, family.grid, family.kernel),
     )
     return draw(material, settings.preview, settings.zoom)

@@ -1,7 +1,8 @@
-"""select: the smallest pixfrac without holes, with an even weight map and round stars, as one file."""
+"""select: of the drizzles without holes, with even weight and round stars, the one preferred, as one file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,14 @@ from batch.drizzling.size import output_pixels
 from batch.errors import InputError
 from batch.model.drizzle import Drizzle
 from batch.model.observation import Association, Exposure
-from batch.model.plan import Needs, Stage, subject
+from batch.model.plan import Needs, Stage
 from batch.stages.interface import Inputs, Outcome, image_product, product
-from batch.stages.statistics import pixfrac_of
+from batch.stages.sweep import Family, families
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from batch.photometry.stars import Star
 
 _EXTENSIONS = {"SCI": "mosaic", "WHT": "weight", "CTX": "context"}
 """EXTNAME in the chosen mosaic, and the kind of the sweep's product that it comes from."""
@@ -28,44 +31,56 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
 
     Measured: 0.25 GB and 4 s at 3,026 x 3,866, 0.33 GB at 9,264 x 9,240.
     """
-    pixels = output_pixels(association, settings.combine.scale)
+    scales = settings.sweep.scale or (settings.combine.scale,)
+    pixels = max(output_pixels(association, scale) for scale in scales)
     seconds = 8 + 12 * pixels / 2e8
     return Needs(
         memory=round(250_000_000 + 12_000 * pixels**0.5), seconds=seconds, timeout=300 + 20 * seconds
     )
 
 
-STAGE = Stage("select", "association", after=("statistics", "sweep"), version=2, needs=needs)
+STAGE = Stage("select", "association", after=("statistics", "sweep"), version=3, needs=needs)
 
 
 def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
     """Choose, and write ``<association>_drz.fits`` (``_drc``): primary header, SCI, WHT, CTX, HDRTAB.
 
-    The stars that were measured, if there are any, are in ``<association>_stars.nc``.
+    The stars that were measured, if there are any, are in ``<association>_stars.nc``; in one file for each
+    scale and kernel where there are several.
 
     Raises
     ------
     InputError
-        If the sweep's images of the chosen pixfrac are not there.
+        If the sweep's images of the chosen drizzle are not there.
     """
     from batch.drizzling.bundle import bundle
-    from batch.photometry.sweep import summarize
+    from batch.photometry.sweep import narrowest, summarize
 
     association = inputs.association.name
-    stars = _stars(inputs, settings)
-    judged = stars.sizes["star"] >= settings.min_stars
-    typical = summarize(stars) if judged else []
-    choice = choose(inputs.record("statistics").results["pixfracs"], settings, typical)
-    wanted = subject(association, None, Drizzle(choice.pixfrac))
-    found = {
-        product.kind: inputs.path(record, product)
-        for record in inputs.records("sweep")
-        if record.subject == wanted
-        for product in record.products
-    }
+    swept = families(inputs)
+    stars = _stars(inputs, swept, settings)
+    judged = next(iter(stars.values())).sizes["star"] >= settings.min_stars
+    widths = [w for w in map(narrowest, stars.values()) if w is not None]
+    typical = [
+        {"name": _name(family, row["pixfrac"]), **family.identity, **row}
+        for family in swept
+        if judged and family.name in stars
+        for row in summarize(stars[family.name], min(widths, default=None))
+    ]
+    rows = [
+        {"name": _name(family, row["pixfrac"]), **family.identity, **row}
+        for family in swept
+        for measured in inputs.record("statistics").results["families"]
+        if measured["family"] == family.name
+        for row in measured["pixfracs"]
+    ]
+    choice = choose(rows, settings, typical)
+    chosen = next(f for f in swept if (f.scale, f.kernel) == (choice.chosen.scale, choice.chosen.kernel))
+    found = {kind: Path(image.path) for kind, image in chosen.images[choice.pixfrac].items()}
     absent = [kind for kind in ("mosaic", "weight") if kind not in found]
     if absent:
-        raise InputError.about(wanted, f"the sweep left no {' and no '.join(absent)}", "run the sweep again")
+        where = f"{association}/{choice.name}"
+        raise InputError.about(where, f"the sweep left no {' and no '.join(absent)}", "run the sweep again")
     # drz, or drc of exposures corrected for imperfect CTE
     kind = found["mosaic"].name.split("_")[-2]
     name = f"{association}_{kind}.fits"
@@ -75,16 +90,20 @@ def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
         cards(choice, settings),
         history(choice, settings),
     )
+    count = next(iter(stars.values())).sizes["star"]
     notes = [] if choice.passed else [f"{choice.why}: {'; '.join(choice.chosen.reasons)}"]
     if len(inputs.association.exposures) == 1:
         notes.append("one exposure: without dithers a small pixfrac cannot gain resolution")
     if not judged:
         notes.append(
-            f"stars were not judged: {stars.sizes['star']} are bright, unsaturated, alone and without gaps, "
+            f"stars were not judged: {count} are bright, unsaturated, alone and without gaps, "
             f"{settings.min_stars} are needed"
         )
     results = {
-        "pixfrac": choice.pixfrac,
+        **{key: getattr(choice.chosen, key) for key in ("name", "pixfrac", "scale", "kernel")},
+        "family": chosen.name,
+        "label": choice.label,
+        "rule": choice.rule,
         "passed": choice.passed,
         "why": choice.why,
         "virtues": choice.virtues,
@@ -92,38 +111,45 @@ def run(inputs: Inputs, area: Path, settings: SelectSettings) -> Outcome:
         "verdicts": [{**asdict(v), "passes": v.passes} for v in choice.verdicts],
         "stars": {
             "judged": judged,
-            "found": stars.sizes["star"],
+            "found": count,
             "needed": settings.min_stars,
-            "apertures": stars["aperture"].values.tolist(),
-            "pixfracs": typical,
+            "apertures": next(iter(stars.values()))["aperture"].values.tolist(),
+            "drizzles": typical,
         },
     }
     products = [image_product(area, name, "chosen")]
     # classic netCDF has no dimension of length zero
-    if stars.sizes["star"]:
-        stars.to_netcdf(area / f"{association}_stars.nc", engine="scipy")
-        products.append(product(area, f"{association}_stars.nc", "stars"))
+    for family, dataset in stars.items() if count else ():
+        file = f"{'_'.join(filter(None, (association, family)))}_stars.nc"
+        dataset.to_netcdf(area / file, engine="scipy")
+        products.append(product(area, file, "stars"))
     return Outcome(tuple(products), results, tuple(notes))
 
 
-def _stars(inputs: Inputs, settings: SelectSettings) -> xr.Dataset:
-    """Measure the same stars in the mosaics of the sweep."""
-    from batch.drizzling.lazy import FitsImage
-    from batch.photometry.sampling import Sampling
-    from batch.photometry.sweep import measure_stars
+def _name(family: Family, pixfrac: float) -> str:
+    return Drizzle(pixfrac, family=family.name).name
 
-    mosaics = {}
-    for record in inputs.records("sweep"):
-        images = {p.kind: FitsImage.of(inputs.path(record, p), p) for p in record.products}
-        if "mosaic" in images and "weight" in images:
-            mosaics[pixfrac_of(record)] = images["mosaic"], images["weight"]
-    if not mosaics:
+
+def _stars(inputs: Inputs, swept: Sequence[Family], settings: SelectSettings) -> dict[str, xr.Dataset]:
+    """Find stars on the finest grid, and measure the same ones in all mosaics of the sweep, by family."""
+    from batch.photometry.sampling import Sampling
+    from batch.photometry.sweep import measure_stars, stars_of
+
+    exposures = inputs.association.exposures
+    longest = max(e.exptime for e in exposures)
+    measured: dict[str, xr.Dataset] = {}
+    first: tuple[float, list[Star]] | None = None
+    for family in swept:
+        weights = family.each("weight")
+        mosaics = {p: (image, weights[p]) for p, image in family.each("mosaic").items() if p in weights}
+        if not mosaics:
+            continue
+        largest = mosaics[max(mosaics)][0]
+        sampling = Sampling.of(largest.path, largest.hdu, exposures[0].detector, longest)
+        moved = first and [star.on_grid(first[0] / sampling.scale) for star in first[1]]
+        measured[family.name] = measure_stars(mosaics, sampling, settings.stars, family.kernel, moved)
+        first = first or (sampling.scale, stars_of(measured[family.name]))
+    if not measured:
         where = inputs.association.name
         raise InputError.about(where, "the sweep left no mosaic and no weight", "run the sweep again")
-    largest = mosaics[max(mosaics)][0]
-    exposures = inputs.association.exposures
-    sampling = Sampling.of(
-        largest.path, largest.hdu, exposures[0].detector, max(e.exptime for e in exposures)
-    )
-    kernel = inputs.records("sweep")[0].results["drizzle"]["kernel"]
-    return measure_stars(mosaics, sampling, settings.stars, kernel)
+    return measured

@@ -1,23 +1,24 @@
-"""statistics: the weight maps of the sweep -> RMS/median, empty pixels, depth and tiles at each pixfrac."""
+"""statistics: the weight maps of the sweep -> RMS/median, empty pixels, depth and tiles of each drizzle."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch.config import Settings, StatisticsSettings
-from batch.drizzling.size import output_pixels
+from batch.drizzling.size import PIXEL, output_pixels
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
-from batch.model.record import Record
 from batch.stages.interface import Inputs, Outcome, product
+from batch.stages.sweep import Family, families
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_USUAL_PIXFRACS = 10
+    from batch.drizzling.coverage import PixelBox
 
 
 def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
@@ -25,9 +26,12 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
 
     Measured for ten pixfracs: 0.24 GB and 5 s at 3,026 x 3,866, 0.49 GB and 32 s at 9,240 x 9,240.
     """
-    pixels = output_pixels(association, settings.combine.scale)
+    scales = settings.sweep.scale or (settings.combine.scale,)
+    each = [output_pixels(association, scale) for scale in scales]
+    pixels = max(each)
     whole = settings.statistics.chunk + settings.statistics.tile
-    seconds = 3 + 4e-8 * pixels * _USUAL_PIXFRACS
+    maps = len(settings.sweep.pixfrac) * len(settings.sweep.kernel)
+    seconds = 3 + 4e-8 * sum(each) * maps
     return Needs(
         memory=230_000_000 + 40 * whole**2 + 3 * pixels,
         seconds=seconds,
@@ -35,11 +39,14 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
     )
 
 
-STAGE = Stage("statistics", "association", after=("sweep",), version=2, needs=needs)
+STAGE = Stage("statistics", "association", after=("sweep",), version=3, needs=needs)
 
 
 def run(inputs: Inputs, area: Path, settings: StatisticsSettings) -> Outcome:
     """Measure the weight maps, chunk by chunk, and write ``<association>_weights.nc``.
+
+    Each scale and kernel has a file of its own, ``<association>_s0.04_gaussian_weights.nc``; all are measured
+    in the same places on the sky.
 
     Raises
     ------
@@ -47,42 +54,56 @@ def run(inputs: Inputs, area: Path, settings: StatisticsSettings) -> Outcome:
         If the sweep left no weight map, the maps differ in shape or are empty, or a box of the user's lies
         outside the footprint.
     """
-    import dask
-
     from batch.drizzling.coverage import PixelBox
-    from batch.drizzling.lazy import FitsImage
-    from batch.drizzling.weights import measure, open_weights, whole_tiles
 
-    maps = {
-        pixfrac_of(record): FitsImage.of(inputs.path(record, p), p)
-        for record in inputs.records("sweep")
-        for p in record.products
-        if p.kind == "weight"
-    }
-    if not maps:
+    found = [family for family in families(inputs) if family.each("weight")]
+    if not found:
         raise InputError.about(inputs.association.name, "the sweep left no weight map", "run the sweep again")
     boxes = tuple(PixelBox(b.x0, b.x1, b.y0, b.y1) for b in settings.boxes)
+    pixel = PIXEL.get(inputs.association.exposures[0].detector, PIXEL["WFC"])
+    products, results = [], []
+    notes: tuple[str, ...] = ()
+    for family in found:
+        factor = found[0].scale / family.scale
+        placed = tuple(box.on_grid(factor) for box in boxes)
+        dataset = _measure(inputs, family, placed, pixel, settings)
+        if not boxes:
+            # chosen on the finest grid, and then the same on the sky for all
+            boxes = boxes_of(dataset)
+            notes = _notes(dataset, settings)
+        name = f"{'_'.join(filter(None, (inputs.association.name, family.name)))}_weights.nc"
+        dataset.to_netcdf(area / name, engine="scipy")
+        products.append(product(area, name, "statistics"))
+        results.append({**family.identity, "file": name, **summary(dataset)})
+    return Outcome(tuple(products), {"families": results, "boxes_given": bool(settings.boxes)}, notes)
+
+
+def _measure(
+    inputs: Inputs, family: Family, boxes: tuple[PixelBox, ...], pixel: float, settings: StatisticsSettings
+) -> xr.Dataset:
+    import dask
+
+    from batch.drizzling.weights import gapless, measure, open_weights, whole_tiles
+
     # The task's own process: threads are what the plan grants, not what Dask would take.
     with dask.config.set(scheduler="threads", num_workers=inputs.task.needs.threads):
         dataset = measure(
-            open_weights(maps, whole_tiles(settings.chunk, settings.tile)),
+            open_weights(family.each("weight"), whole_tiles(settings.chunk, settings.tile)),
             boxes=boxes,
             box_size=settings.box_size,
             box_count=settings.box_count,
             tile=settings.tile,
+            gapless=gapless(family.kernel, family.scale / pixel),
         )
-    name = f"{inputs.association.name}_weights.nc"
-    dataset.to_netcdf(area / name, engine="scipy")
-    return Outcome(
-        products=(product(area, name, "statistics"),),
-        results={**summary(dataset), "boxes_given": bool(boxes)},
-        notes=_notes(dataset, settings),
-    )
+    return dataset.assign_attrs(scale=family.scale, kernel=family.kernel)
 
 
-def pixfrac_of(record: Record) -> float:
-    """The pixfrac of a record of the sweep."""
-    return float(record.results["drizzle"]["pixfrac"])
+def boxes_of(dataset: xr.Dataset) -> tuple[PixelBox, ...]:
+    """The boxes that were measured."""
+    from batch.drizzling.coverage import PixelBox
+
+    corners = zip(*(dataset[k].values.tolist() for k in ("x0", "x1", "y0", "y1")), strict=True)
+    return tuple(PixelBox(*box) for box in corners)
 
 
 def summary(dataset: xr.Dataset) -> dict[str, Any]:
@@ -109,12 +130,9 @@ def summary(dataset: xr.Dataset) -> dict[str, Any]:
                 "depth": [_finite(v) for v in at["depth"].values.tolist()],
             }
         )
-    boxes = [
-        {k: int(dataset[k].values[i]) for k in ("x0", "x1", "y0", "y1")} for i in range(dataset.sizes["box"])
-    ]
     return {
         "pixfracs": rows,
-        "boxes": boxes,
+        "boxes": [asdict(box) for box in boxes_of(dataset)],
         "percentiles": dataset["percentile"].values.tolist(),
         "tile": int(dataset.attrs["tile"]),
         "footprint_pixels": int(dataset["footprint_pixels"]),

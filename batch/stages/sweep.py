@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch.config import Settings, SweepSettings
 from batch.drizzling.size import largest_chip, output_pixels
 from batch.model.drizzle import Drizzle
-from batch.model.json import encode
+from batch.model.json import decode, encode
 from batch.model.observation import Association
 from batch.model.plan import Needs, Stage
+from batch.model.record import Record
 from batch.stages.combine import KINDS, find_flats, link_flats
 from batch.stages.interface import Inputs, Outcome, image_product
 
 if TYPE_CHECKING:
     from batch.drizzling.grid import Grid
+    from batch.drizzling.lazy import FitsImage
 
 
 def needs(association: Association, drizzle: Drizzle, settings: Settings) -> Needs:
@@ -121,6 +124,53 @@ def _by_astrodrizzle(inputs: Inputs, area: Path) -> Outcome:
     return _outcome(inputs, area, output, check(output), "astrodrizzle", notes)
 
 
+@dataclass(frozen=True)
+class Family:
+    """Published drizzles of one scale and kernel, on one grid."""
+
+    name: str
+    """`Drizzle.family`; empty where there is but one."""
+    kernel: str
+    scale: float
+    """Side of an output pixel, arcsec."""
+    grid: Mapping[str, Any]
+    """Shape and WCS (`Grid.numbers`)."""
+    images: Mapping[float, Mapping[str, FitsImage]]
+    """``mosaic``, ``weight``, ``context``, as far as they are there, by pixfrac."""
+
+    def each(self, kind: str) -> dict[float, FitsImage]:
+        """The images of one kind by pixfrac."""
+        return {pixfrac: images[kind] for pixfrac, images in self.images.items() if kind in images}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What it is, as JSON values."""
+        return {"family": self.name, "scale": self.scale, "kernel": self.kernel}
+
+
+def families(inputs: Inputs) -> list[Family]:
+    """What the sweep published, in the order of preference (`batch.model.drizzle.combinations`)."""
+    from batch.drizzling.lazy import FitsImage
+
+    grouped: dict[tuple[str, str], list[tuple[Drizzle, Record]]] = {}
+    for record in inputs.records("sweep"):
+        drizzle = decode(Drizzle, record.results["drizzle"])
+        grouped.setdefault((drizzle.family, drizzle.kernel), []).append((drizzle, record))
+    return [
+        Family(
+            name,
+            kernel,
+            members[0][1].results["scale"],
+            members[0][1].results["grid"],
+            {
+                drizzle.pixfrac: {p.kind: FitsImage.of(inputs.path(record, p), p) for p in record.products}
+                for drizzle, record in members
+            },
+        )
+        for (name, kernel), members in grouped.items()
+    ]
+
+
 def _grid(inputs: Inputs) -> Grid:
     """Combine's grid, or the same area with pixels of another size."""
     from batch.drizzling.grid import Grid
@@ -138,5 +188,7 @@ def _outcome(
     inputs: Inputs, area: Path, output: dict[str, Path], grid: dict[str, Any], engine: str, notes: list[str]
 ) -> Outcome:
     products = tuple(image_product(area, path.name, KINDS[e], hdu=0) for e, path in output.items())
-    results = {"drizzle": encode(inputs.drizzle), "engine": engine, "grid": grid}
+    (a, b), (c, d) = grid["cd"]
+    scale = round(3600 * abs(a * d - b * c) ** 0.5, 6)
+    results = {"drizzle": encode(inputs.drizzle), "scale": scale, "engine": engine, "grid": grid}
     return Outcome(products, results, tuple(notes))

@@ -12,16 +12,15 @@ import pytest
 from astropy.io import fits
 
 from batch.config import section
-from batch.model.drizzle import Drizzle, pixfrac_name
+from batch.model.drizzle import Drizzle
 from batch.model.json import encode
 from batch.model.observation import Association, Exposure, Product, SetAside
 from batch.model.plan import Needs, Task
 from batch.model.record import Record, Status, Usage
 from batch.stages.interface import Inputs, Outcome, image_product
 
-SIZE = 240
-PITCH = 5 / 3
-CD = [[-0.03 / 3600, 0.0], [0.0, 0.03 / 3600]]
+SIZE, SCALE = 240, 0.03
+"""Side of a mosaic, pixels of 0.03 arcsec; input pixels have 0.05."""
 ROOTS = ("j94f05bgq", "j94f05bhq", "j94f05bjq", "j94f05blq")
 
 
@@ -36,17 +35,19 @@ ASSOCIATION = Association(
 )
 
 
-def weight_map(pixfrac: float, exposures: int = 4, size: int = SIZE) -> np.ndarray:
+def weight_map(pixfrac: float, exposures: int = 4, scale: float = SCALE) -> np.ndarray:
     """Square drops of dithered exposures on a margin of nothing, by exact overlap."""
+    size, pitch = round(SIZE * SCALE / scale), 0.05 / scale
+    margin = 12 * SCALE / scale
     dithers = np.random.default_rng(8).uniform(0, 1, (exposures, 2))
     total = np.zeros((size, size))
     for offsets in dithers:
         lines = []
         for offset in offsets:
             line = np.zeros(size)
-            for k in range(int(12 / PITCH), int((size - 12) / PITCH)):
-                low = (k + 0.5 + offset - pixfrac / 2) * PITCH
-                high = low + pixfrac * PITCH
+            for k in range(int(margin / pitch), int((size - margin) / pitch)):
+                low = (k + 0.5 + offset - pixfrac / 2) * pitch
+                high = low + pixfrac * pitch
                 for pixel in range(int(low), int(high) + 1):
                     line[pixel] += max(min(high, pixel + 1) - max(low, pixel), 0) / pixfrac
             lines.append(line)
@@ -54,16 +55,17 @@ def weight_map(pixfrac: float, exposures: int = 4, size: int = SIZE) -> np.ndarr
     return total.astype(np.float32)
 
 
-def field(size: int = SIZE, stars: int = 300) -> np.ndarray:
-    """A field that is crowded around pixel (x, y) = (150, 90)."""
+def field(stars: int = 300, scale: float = SCALE) -> np.ndarray:
+    """A field that is crowded around pixel (x, y) = (150, 90) of 0.03 arcsec."""
     rng = np.random.default_rng(4)
-    image = rng.normal(0, 0.01, (size, size))
-    spread = np.concatenate([rng.uniform(20, size - 20, (80, 2)), rng.normal((90, 150), 12, (220, 2))])[
+    size = round(SIZE * SCALE / scale)
+    image = rng.normal(0, 0.01, (SIZE, SIZE))[:size, :size]
+    spread = np.concatenate([rng.uniform(20, SIZE - 20, (80, 2)), rng.normal((90, 150), 12, (220, 2))])[
         :stars
     ]
-    y, x = np.mgrid[:size, :size]
+    y, x = (np.mgrid[:size, :size] + 0.5) * scale / SCALE - 0.5
     for (y0, x0), flux in zip(spread, 10 ** rng.uniform(-1, 1, len(spread)), strict=True):
-        image += flux * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / 2 / 1.4**2)
+        image = image + flux * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / 2 / 1.4**2)
     return image.astype(np.float32)
 
 
@@ -95,20 +97,29 @@ class Published:
         folder.mkdir(parents=True)
         return folder
 
-    def sweep(self, maps: dict[float, np.ndarray], stars: int = 300) -> None:
+    def sweep(
+        self,
+        maps: dict[float, np.ndarray],
+        stars: int = 300,
+        scale: float = SCALE,
+        kernel: str = "square",
+        family: str = "",
+    ) -> None:
         """Write SCI, WHT and CTX of each pixfrac as AstroDrizzle does with build=False, and publish them."""
+        cd = [[-scale / 3600, 0.0], [0.0, scale / 3600]]
         name = self.association.name
         header = fits.Header({"TARGNAME": "NGC104", "PROPOSID": 10368, "EXPTIME": 1356.0, "ROOTNAME": name})
         header["D001PIXF"] = (0.0, "kept")
         header.add_history("made for a test")
         for i in (1, 2):
             header[f"CTYPE{i}"] = ("RA---TAN", "DEC--TAN")[i - 1]
-            header[f"CRPIX{i}"], header[f"CRVAL{i}"] = 120.0, (5.6, -72.1)[i - 1]
+            header[f"CRPIX{i}"], header[f"CRVAL{i}"] = 119.5 * SCALE / scale + 0.5, (5.6, -72.1)[i - 1]
             for j in (1, 2):
-                header[f"CD{i}_{j}"] = CD[i - 1][j - 1]
-        sky = field(stars=stars)
+                header[f"CD{i}_{j}"] = cd[i - 1][j - 1]
+        sky = field(stars, scale)
         for pixfrac, weight in maps.items():
-            subject = f"{name}/{pixfrac_name(pixfrac)}"
+            drizzle = Drizzle(pixfrac, scale if family else None, kernel, family)
+            subject = f"{name}/{drizzle.name}"
             folder = self.folder("sweep", subject)
             arrays = {
                 "sci": np.where(weight > 0, sky, np.float32(np.nan)),
@@ -117,7 +128,7 @@ class Published:
             }
             made = []
             for extension, kind in (("sci", "mosaic"), ("wht", "weight"), ("ctx", "context")):
-                file = f"{name}_{pixfrac_name(pixfrac)}_drz_{extension}.fits"
+                file = f"{name}_{drizzle.name}_drz_{extension}.fits"
                 own = fits.Header(header, copy=True)
                 own["D001PIXF"] = pixfrac
                 own["BUNIT"] = {"sci": "ELECTRONS/S", "wht": "", "ctx": ""}[extension]
@@ -127,8 +138,10 @@ class Published:
                     hdus.append(fits.BinTableHDU.from_columns(columns, name="HDRTAB"))
                 hdus.writeto(folder / file)
                 made.append(image_product(folder, file, kind, hdu=0))
-            grid = {"shape": list(weight.shape), "cd": CD, "crval": [5.6, -72.1]}
-            self.add("sweep", subject, made, results={"drizzle": encode(Drizzle(pixfrac)), "grid": grid})
+            grid = {"shape": list(weight.shape), "cd": cd, "crval": [5.6, -72.1]}
+            self.add(
+                "sweep", subject, made, results={"drizzle": encode(drizzle), "scale": scale, "grid": grid}
+            )
 
     def inputs(self, stage: str) -> Inputs:
         task = Task(
@@ -182,4 +195,4 @@ def fresh() -> Callable[[Path], Published]:
 @pytest.fixture(scope="session")
 def maps() -> Callable[..., dict[float, np.ndarray]]:
     """Weight maps of dithered exposures at several pixfracs."""
-    return lambda *pixfracs, exposures=4: {p: weight_map(p, exposures) for p in pixfracs}
+    return lambda *pixfracs, **options: {p: weight_map(p, **options) for p in pixfracs}

@@ -114,7 +114,15 @@ def test_a_visit_with_the_demos_dithers_has_the_published_shape(visit: Visit, tm
     # fractions of a pixel between the dithers of the two visits make the rest
     np.testing.assert_allclose(values, published, atol=0.2)
     rows = [
-        {"pixfrac": p, "rms_over_median": v, "empty_fraction": 0.0, "empty_pixels": 0}
+        {
+            "name": f"pf{p}",
+            "pixfrac": p,
+            "scale": 0.03,
+            "kernel": "square",
+            "rms_over_median": v,
+            "empty_fraction": 0.0,
+            "empty_pixels": 0,
+        }
         for p, v in curve.items()
     ]
     assert 0.6 < choose(rows, SelectSettings()).pixfrac <= 0.8

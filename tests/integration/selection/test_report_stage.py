@@ -176,9 +176,9 @@ def test_zooms_are_pixel_exact_and_show_the_crowd(reported: Any) -> None:
 def test_tables_tell_of_tiles_edge_and_stars(reported: Any) -> None:
     page = page_of(reported)
     found = {r.stage: r.results for r in reported.records}
-    for row in found["statistics"]["pixfracs"]:
+    for row in found["statistics"]["families"][0]["pixfracs"]:
         assert f"{row['tiles_high']:.3f}" in page.words
-    for row in found["select"]["stars"]["pixfracs"]:
+    for row in found["select"]["stars"]["drizzles"]:
         for text in (f"{row['fwhm']:.4f}", f"{row['ellipticity']:.3f}", f"{row['noise_factor']:.2f}"):
             assert text in page.words
     assert f"{found['select']['stars']['found']} unsaturated, isolated stars" in page.words

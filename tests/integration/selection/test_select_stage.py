@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from batch.config import SelectSettings
 from batch.drizzling.choice import cards, choose, history
 from batch.errors import InputError
+from batch.model.drizzle import pixfrac_name
 from batch.stages import select, statistics
 
 Maps = Callable[..., dict[float, np.ndarray]]
@@ -37,7 +38,10 @@ def rows(ratios: dict[float, float | None], empty: dict[float, int] | None = Non
     counts = empty or {}
     return [
         {
+            "name": pixfrac_name(p),
             "pixfrac": p,
+            "scale": 0.03,
+            "kernel": "square",
             "rms_over_median": r,
             "empty_pixels": counts.get(p, 0),
             "empty_fraction": counts.get(p, 0) / 1e6,
@@ -172,8 +176,8 @@ def test_a_median_of_zero_leaves_its_keyword_undefined(published: Any, maps: Map
 @pytest.mark.parametrize("value", [None, math.inf, -math.inf, math.nan])
 def test_no_header_ever_holds_what_fits_cannot(value: float | None) -> None:
     """A median weight of zero has an infinite ratio; astropy refuses to write inf and nan."""
-    row = {"pixfrac": 0.1, "rms_over_median": value, "empty_fraction": 0.5, "empty_pixels": 7}
-    star = {"pixfrac": 0.1, "stars": 9, "fwhm": value, "fwhm_growth": 0.0, "ellipticity": 0.1}
+    (row,) = rows({0.1: value}, {0.1: 500_000})
+    star = {"name": "pf0.1", "stars": 9, "fwhm": value, "fwhm_growth": 0.0, "ellipticity": 0.1}
     choice = choose([row], SelectSettings(), [{**star, "noise_factor": value}])
     assert "the median weight is zero" in choice.chosen.reasons
     header = fits.Header()
@@ -192,7 +196,10 @@ STAR = {"stars": 20, "fwhm": 0.09, "fwhm_growth": 0.02, "ellipticity": 0.07, "no
 
 
 def typical(**changes: dict[float, Any]) -> list[dict[str, Any]]:
-    return [{"pixfrac": p, **STAR, **{k: by[p] for k, by in changes.items() if p in by}} for p in PUBLISHED]
+    return [
+        {"name": pixfrac_name(p), **STAR, **{k: by[p] for k, by in changes.items() if p in by}}
+        for p in PUBLISHED
+    ]
 
 
 def test_stars_that_are_not_round_reject_what_the_weight_would_let_pass() -> None:

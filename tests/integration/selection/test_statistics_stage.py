@@ -21,13 +21,13 @@ def test_numbers_and_netcdf(published: Any, maps: Maps) -> None:
     published.sweep(maps(0.1, 0.5, 1.0))
     outcome = published.run(statistics, box_size=64)
     assert [p.kind for p in outcome.products] == ["statistics"]
-    rows = outcome.results["pixfracs"]
+    rows = outcome.results["families"][0]["pixfracs"]
     assert [r["pixfrac"] for r in rows] == [0.1, 0.5, 1.0]
     (path,) = published.inputs("select").files("statistics", "statistics")
     with xr.open_dataset(path, engine="scipy") as dataset:
         assert dataset["rms_over_median"].values.tolist() == [r["rms_over_median"] for r in rows]
         assert dataset["empty_fraction"].values.tolist() == [r["empty_fraction"] for r in rows]
-    box = outcome.results["boxes"][0]
+    box = outcome.results["families"][0]["boxes"][0]
     weight = published.inputs("select").files("sweep", "weight")[1]
     cut = fits.getdata(weight)[box["y0"] : box["y1"], box["x0"] : box["x1"]].astype(np.float64)
     assert rows[1]["box_rms_over_median"][0] == pytest.approx(cut.std() / np.median(cut), rel=1e-12)
@@ -36,7 +36,7 @@ def test_numbers_and_netcdf(published: Any, maps: Maps) -> None:
 
 def test_a_median_of_zero_is_no_number_in_json(published: Any, maps: Maps) -> None:
     published.sweep(maps(0.1, 1.0, exposures=1))
-    rows = published.run(statistics, box_size=64).results["pixfracs"]
+    rows = published.run(statistics, box_size=64).results["families"][0]["pixfracs"]
     assert rows[0]["rms_over_median"] is None
     json.dumps(rows, allow_nan=False)
 
@@ -44,7 +44,7 @@ def test_a_median_of_zero_is_no_number_in_json(published: Any, maps: Maps) -> No
 def test_boxes_of_the_user(published: Any, maps: Maps) -> None:
     published.sweep(maps(0.5, 1.0))
     outcome = published.run(statistics, boxes=[{"x0": 50, "x1": 90, "y0": 60, "y1": 80}])
-    assert outcome.results["boxes"] == [{"x0": 50, "x1": 90, "y0": 60, "y1": 80}]
+    assert outcome.results["families"][0]["boxes"] == [{"x0": 50, "x1": 90, "y0": 60, "y1": 80}]
     assert outcome.results["boxes_given"] is True
 
 
