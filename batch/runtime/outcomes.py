@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from batch.model.plan import Task
 from batch.model.record import Record, Status
-from batch.storage.ledger import valid_records
+from batch.storage.ledger import each_valid
 from batch.storage.work import Work
-
-# records that are in memory at a time
-_AT_A_TIME = 1000
 
 
 class Outcomes(Mapping[str, Record]):
@@ -53,13 +50,11 @@ class Outcomes(Mapping[str, Record]):
     def survey(self, tasks: Sequence[Task], observe: Callable[[Task, Record], None] | None = None) -> None:
         """Look for products of tasks that are not known to be done; `observe` hears of those there."""
         unknown = [t for t in tasks if not self.done(t.id)]
-        for start in range(0, len(unknown), _AT_A_TIME):
-            some = unknown[start : start + _AT_A_TIME]
-            found = valid_records(self._work, some)
-            self.add(found.values())
-            for task in some:
-                if observe is not None and task.id in found:
-                    observe(task, found[task.id])
+        by_id = {t.id: t for t in unknown}
+        for record in each_valid(self._work, unknown):
+            self.add([record])
+            if observe is not None:
+                observe(by_id[record.id], record)
 
     def counts(self) -> dict[str, int]:
         """How many tasks ended in each status."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from batch.model.plan import Task
@@ -47,14 +47,19 @@ def valid_record(work: Work, task: Task) -> Record | None:
 
 def valid_records(work: Work, tasks: Iterable[Task]) -> dict[str, Record]:
     """The same for many tasks, by id; those without are left out."""
+    return {record.id: record for record in each_valid(work, tasks)}
+
+
+def each_valid(work: Work, tasks: Iterable[Task]) -> Iterator[Record]:
+    """The same one after the other, in the order of the tasks."""
     known = {task.id: task for task in tasks}
-    return {i: r for i, r in work.records(known).items() if _valid(r, known[i]) is not None}
+    return (r for r in work.records(known) if _valid(r, known[r.id]) is not None)
 
 
 def entries(work: Work, tasks: Iterable[Task]) -> dict[str, Entry]:
     """Where every task stands, by task id; `tasks` come each after the ones they depend on."""
     known = {task.id: task for task in tasks}
-    records = work.records(known)
+    records = {record.id: record for record in work.records(known)}
     failures = work.last_failures(i for i, task in known.items() if _valid(records.get(i), task) is None)
     found: dict[str, Entry] = {}
     for task in known.values():

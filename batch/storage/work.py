@@ -6,7 +6,7 @@ Names are relative to the work directory and the same everywhere: ``plan.json``,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +75,8 @@ class Work(Protocol):
     def record(self, task_id: str) -> Record | None:
         """The record of a task's published products, None where there are none or they are not whole."""
 
-    def records(self, task_ids: Iterable[str]) -> dict[str, Record]:
-        """The same for many tasks, by id; those without are left out."""
+    def records(self, task_ids: Iterable[str]) -> Iterator[Record]:
+        """The same for many tasks, in their order and few in memory at a time; those without are left out."""
 
     def last_failures(self, task_ids: Iterable[str]) -> dict[str, tuple[Record, str]]:
         """Record and log (its name) of the last failed attempt of those tasks that have one."""

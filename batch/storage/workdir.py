@@ -203,9 +203,9 @@ class WorkDirectory:
         """The record of a task's published products; one that cannot be read is no record."""
         return _read(self.folder(task_id) / RECORD)
 
-    def records(self, task_ids: Iterable[str]) -> dict[str, Record]:
-        """The same for many tasks, by id."""
-        return {i: record for i in task_ids if (record := self.record(i)) is not None}
+    def records(self, task_ids: Iterable[str]) -> Iterator[Record]:
+        """The same for many tasks, in their order; those without are left out."""
+        return (record for i in task_ids if (record := self.record(i)) is not None)
 
     def last_failures(self, task_ids: Iterable[str]) -> dict[str, tuple[Record, str]]:
         """Record and log of the last failed attempt of those tasks that have one."""

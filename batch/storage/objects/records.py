@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from batch.errors import BatchError
-from batch.model.json import decode, encode
 from batch.model.record import Record
 from batch.storage.files import from_json, to_json
 from batch.storage.objects.store import Listed, Store
@@ -24,6 +23,7 @@ PRODUCTS = "products/"
 FAILURES = "failures/"
 _COPY = "records.json.gz"
 _READERS = 16
+_AT_A_TIME = 1000
 _FEW = 8
 """So many tasks are listed one by one, more of them by stage."""
 
@@ -36,52 +36,54 @@ class Records:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, tuple[str, Record | None]] = {}
-        """ETag and record by task id; None where an object cannot be read as a record."""
+        self._known: dict[str, tuple[str, bytes]] = {}
+        """ETag and content, compressed, by task id."""
         self._seen: dict[str, str | None] = {}
         """ETag of what stood when a task was last looked at, by task id."""
         self._changed = False
         """Whether more is known than the copy in the store says."""
 
-    def standing(self, task_ids: Iterable[str]) -> dict[str, Record]:
-        """Records whose products are there and whole, by task id.
+    def standing(self, task_ids: Iterable[str]) -> Iterator[Record]:
+        """Records whose products are there and whole, in the order of the tasks.
 
         One listing per stage, and one reading of the copy that the last run left, take the place of a
         request for every record.
         """
         wanted = list(dict.fromkeys(task_ids))
-        listed, found = self._look(wanted)
-        return {i: record for i, record in found.items() if _whole(record, listed)}
-
-    def named(self, task_ids: Iterable[str]) -> dict[str, Record]:
-        """The same, whether their products are whole or not."""
-        return self._look(list(task_ids))[1]
-
-    def _look(self, wanted: list[str]) -> tuple[dict[str, Listed], dict[str, Record]]:
         listed = {o.name.removeprefix(PRODUCTS): o for o in self._list(PRODUCTS, wanted)}
-        here = {i: o for i in wanted if (o := listed.get(f"{i}/{RECORD}")) is not None}
-        self._seen |= {i: here[i].etag if i in here else None for i in wanted}
+        return (r for r in self._read(wanted, listed) if _whole(r, listed))
+
+    def named(self, task_ids: Iterable[str]) -> Iterator[Record]:
+        """The same, whether their products are whole or not."""
+        wanted = list(task_ids)
+        return self._read(wanted, {o.name.removeprefix(PRODUCTS): o for o in self._list(PRODUCTS, wanted)})
+
+    def _read(self, wanted: list[str], listed: dict[str, Listed]) -> Iterator[Record]:
+        here = {i: o.etag for i in wanted if (o := listed.get(f"{i}/{RECORD}")) is not None}
+        self._seen |= {i: here.get(i) for i in wanted}
         if len(here) > _FEW and not self._known:
             self._read_copy()
-        new = [i for i, o in here.items() if self._known.get(i, ("",))[0] != o.etag]
-        for task_id, found in zip(new, self._all(self._get, new), strict=True):
-            if found is None:
-                self._seen[task_id] = None
-            else:
-                self._known[task_id] = found
-                self._seen[task_id] = found[0]
-                self._changed = True
-        return listed, {i: r for i in here if (r := self._known.get(i, ("", None))[1]) is not None}
+        for start in range(0, len(here), _AT_A_TIME):
+            some = list(here)[start : start + _AT_A_TIME]
+            new = [i for i in some if self._known.get(i, ("",))[0] != here[i]]
+            for task_id, found in zip(new, self._all(self._get, new), strict=True):
+                self._seen[task_id] = found[0] if found else None
+                if found is not None:
+                    self._known[task_id], self._changed = found, True
+            records = (_record(zlib.decompress(self._known[i][1])) for i in some if i in self._known)
+            yield from (r for r in records if r is not None)
 
     def commit(self, record: Record) -> None:
         """Write a record in place of what stood when its task was last looked at, or `ConflictError`."""
         if record.id not in self._seen:
-            self.standing([record.id])
+            next(self.standing([record.id]), None)
         try:
-            self._store.put_instead(f"{PRODUCTS}{record.id}/{RECORD}", to_json(record), self._seen[record.id])
+            name = f"{PRODUCTS}{record.id}/{RECORD}"
+            etag = self._store.put_instead(name, to_json(record), self._seen[record.id])
         except FileNotFoundError:
             # what was to be replaced has been removed
             raise ConflictError(record.id) from None
+        self._seen[record.id] = etag
 
     def attempts(self, task_id: str) -> list[int]:
         """Numbers of the failed attempts of a task."""
@@ -103,7 +105,7 @@ class Records:
         """Leave a copy of all records that are known, for the next run to read in one go."""
         if len(self._known) <= _FEW or not self._changed:
             return
-        content = {i: [etag, encode(r)] for i, (etag, r) in self._known.items() if r is not None}
+        content = {i: [etag, zlib.decompress(text).decode()] for i, (etag, text) in self._known.items()}
         try:
             self._store.put(_COPY, gzip.compress(json.dumps(content).encode(), 6))
         except BatchError as error:
@@ -113,16 +115,16 @@ class Records:
         """What is wrong or old in it does no harm: it counts only with the ETag of the listing."""
         try:
             content: dict[str, Any] = json.loads(gzip.decompress(self._store.get(_COPY)[0]))
-            self._known |= {i: (etag, decode(Record, value)) for i, (etag, value) in content.items()}
-        except (FileNotFoundError, OSError, EOFError, zlib.error, ValueError):
+            self._known |= {i: (etag, _packed(text.encode())) for i, (etag, text) in content.items()}
+        except (OSError, EOFError, zlib.error, ValueError, AttributeError):
             return
 
-    def _get(self, task_id: str) -> tuple[str, Record | None] | None:
+    def _get(self, task_id: str) -> tuple[str, bytes] | None:
         try:
             content, listed = self._store.get(f"{PRODUCTS}{task_id}/{RECORD}")
         except FileNotFoundError:
             return None
-        return listed.etag, _record(content)
+        return listed.etag, _packed(content)
 
     def _failure(self, name: str) -> Record | None:
         try:
@@ -154,6 +156,11 @@ class Records:
             return [function(v) for v in values]
         with ThreadPoolExecutor(_READERS) as threads:
             return list(threads.map(function, values))
+
+
+def _packed(content: bytes) -> bytes:
+    """A hundred thousand of them may be in memory."""
+    return zlib.compress(content, 1)
 
 
 def _record(content: bytes) -> Record | None:

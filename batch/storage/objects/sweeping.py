@@ -49,7 +49,7 @@ def unnamed(store: Store, records: Records, grace: datetime.timedelta = _GRACE) 
             tasks.append(folder)
         else:
             attempts.setdefault(folder, []).append(found)
-    named = {record.place for record in records.named(tasks).values()}
+    named = {record.place for record in records.named(tasks)}
     garbage = [
         found
         for place, files in attempts.items()

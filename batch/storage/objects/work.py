@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from batch.storage.work import LOG, RECORD, Location
 
 _TRANSFERS = 8
 """Files that a task moves at a time."""
+_TASKS = "scratch/tasks"
 
 
 class ObjectWork:
@@ -101,17 +103,20 @@ class ObjectWork:
             If there is no such bucket, or no permission.
         """
         with Lease(self._store, self._lease).held():
-            scratch.sweep(self.local / "scratch")
+            for folder in (self.local / "scratch").iterdir():
+                # workers of another cluster may be at work still; what they leave goes with the next task
+                if folder != self.local / _TASKS:
+                    shutil.rmtree(folder, ignore_errors=True)
             yield
             self._records.remember()
 
     @contextlib.contextmanager
     def workspace(self, task_id: str) -> Iterator[Path]:
         """A private folder for one attempt on this machine; those of dead processes are removed first."""
-        folder = self.local / "workspaces"
+        folder = self.local / _TASKS
         with contextlib.ExitStack() as stack:
             with storage_errors(folder):
-                folder.mkdir(exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
                 # nobody may take a folder that is being made for one of the dead
                 with FileLock(self.local / ".making"):
                     scratch.sweep(folder)
@@ -205,11 +210,16 @@ class ObjectWork:
 
     def _commit(self, record: Record) -> Record:
         """Write the record, on condition that what stands is what stood when the attempt began."""
-        try:
-            self._records.commit(record)
-            return record
-        except ConflictError:
-            standing = self.record(record.id)
+        standing = None
+        for _ in range(3):
+            try:
+                self._records.commit(record)
+                return record
+            except ConflictError:
+                standing = self.record(record.id)
+            if standing is not None:
+                break
+            # what was to be replaced has been removed, or is not whole
         if standing is not None and standing.attempt == record.attempt:
             # the answer to a first request was lost, and boto3 asked again
             return standing
@@ -242,10 +252,10 @@ class ObjectWork:
 
     def record(self, task_id: str) -> Record | None:
         """The record of a task's published products, None where there are none or they are not whole."""
-        return self._records.standing([task_id]).get(task_id)
+        return next(self._records.standing([task_id]), None)
 
-    def records(self, task_ids: Iterable[str]) -> dict[str, Record]:
-        """The same for many tasks, by id."""
+    def records(self, task_ids: Iterable[str]) -> Iterator[Record]:
+        """The same for many tasks, in their order; those without are left out."""
         return self._records.standing(task_ids)
 
     def last_failures(self, task_ids: Iterable[str]) -> dict[str, tuple[Record, str]]:
@@ -274,7 +284,7 @@ class ObjectWork:
 
     def sweep(self) -> int:
         """Remove files that no record names, and what lies on this machine; returns bytes given back."""
-        folder = self.local / "workspaces"
+        folder = self.local / _TASKS
         if folder.is_dir():
             with FileLock(self.local / ".making"):
                 scratch.sweep(folder)
