@@ -110,16 +110,22 @@ def overhead(plan: Plan, workers: int, folder: Path) -> None:
         Runner(client, work, warm, **common).run()
         memory, start, busy = psutil.Process().memory_info().rss, time.perf_counter(), cpu()
         most = 0
+        grown: list[float] = []
 
         def observe(task: Any, made: Record) -> None:
             nonlocal most
             most = max(most, runner.in_flight)
+            ended.append(task.id)
+            if len(ended) % quarter == 0:
+                grown.append((psutil.Process().memory_info().rss - memory) / 1e6)
+
+        ended: list[str] = []
+        quarter = len(plan.tasks) // 4
 
         events = EventLog(work, new_run())
         runner = Runner(client, work, plan, **common, events=events, observe=observe)
         outcomes = runner.run()
         wall, used = time.perf_counter() - start, cpu() - busy
-        grown = psutil.Process().memory_info().rss - memory
         events.close()
     assert outcomes.counts()["done"] == len(plan.tasks)
     count = len(plan.tasks)
@@ -128,7 +134,7 @@ def overhead(plan: Plan, workers: int, folder: Path) -> None:
     print(f"CPU of driver, scheduler and workers: {1e3 * used / count:.2f} ms a task")
     window = settings.window * PER_ASSOCIATION
     print(f"futures held: at most {most} (window {settings.window} associations = {window})")
-    print(f"driver and scheduler grew by {grown / 1e6:.0f} MB, {grown / count / 1e3:.1f} kB a task")
+    print(f"driver and scheduler grew by {', '.join(f'{g:.0f}' for g in grown)} MB after each quarter")
 
 
 def write_finished(plan: Plan, folder: Path) -> None:
