@@ -65,10 +65,10 @@ def demo(
 ) -> None:
     """Simulate a visit to a crowded field, with its reference files, and reduce it."""
     from batch.simulation.visit import VisitSettings, simulate
-    from batch.storage.work import open_work
+    from batch.storage.work import locate, open_work
 
     wanted = VisitSettings(seed=seed, size="full" if full else "1k", pointing_error=1.0)
-    folder = open_work(work).local / "simulated"
+    folder = open_work(locate(work, settings.cluster)).local / "simulated"
     console.print(f"simulating a visit in {folder}", markup=False, highlight=False, soft_wrap=True)
     visit = simulate(folder, wanted)
     here: dict[str, dict[str, object]] = {
@@ -223,10 +223,10 @@ def _summary(result: Result, work: str) -> None:
 
 def _last(work: str) -> tuple[Work, Plan]:
     from batch.runtime.driver import load_plan
-    from batch.storage.work import open_work
+    from batch.storage.work import Location, open_work
 
-    directory = open_work(work)
-    return directory, load_plan(directory)
+    made = load_plan(open_work(work))
+    return open_work(Location(work, made.settings.get("cluster", {}).get("scratch"))), made
 
 
 def _version(asked: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, model_validator
 
+CACHE_BYTES = 50_000_000_000
+
 Kind = Literal["local", "scheduler", "kubernetes", "slurm"]
 
 # "8 GB" and "8GiB" as well as a number of bytes; the TOML that is written back holds numbers
@@ -173,6 +175,11 @@ class ClusterSettings(_Section):
 
     @property
     def chosen_kind(self) -> Kind:
+    scratch: Absolute | None = None
+    """Where the work directory is in an object store: folder on each machine in which tasks work, and which
+    keeps products. None: a folder of the user's own where temporary files go."""
+    cache: Memory = ByteSize(CACHE_BYTES)
+    """How many bytes of products that folder keeps, those that tasks are using aside."""
         """The kind that is meant."""
         return self.kind or ("local" if self.scheduler is None else "scheduler")
 

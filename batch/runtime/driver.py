@@ -22,7 +22,7 @@ from batch.runtime.planning import make_plan
 from batch.runtime.worker import versions
 from batch.storage import ledger
 from batch.storage.files import from_json, to_json
-from batch.storage.work import INDEX, PLAN, RUN, Location, Work, open_work
+from batch.storage.work import INDEX, PLAN, RUN, Location, Work, locate, open_work
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def reduce(
         For what makes the run pointless or impossible, before any task starts.
     """
     listeners = listeners or Listeners()
-    directory = open_work(work)
+    directory = open_work(work if isinstance(work, Location) else locate(work, settings.cluster))
     with directory.writer(), _termination_as_interrupt():
         cancelling.clear(directory)
         plan = make_plan(settings, wanted, until=until, fetch=True)

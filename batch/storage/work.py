@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from batch.cluster_settings import CACHE_BYTES, ClusterSettings
 from batch.errors import UsageError
 from batch.model.record import Record
 
@@ -20,9 +21,6 @@ RECORD = "record.json"
 PLAN = "plan.json"
 RUN = "run.json"
 INDEX = "report/index.html"
-
-CACHE_BYTES = 50_000_000_000
-"""How much of an object store is kept on each machine if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,11 @@ class Location:
     """Folder on each machine for scratch and cache of an object store; None: that of temporary files."""
     cache: int = CACHE_BYTES
     """Bytes of an object store's products that each machine keeps."""
+
+
+def locate(address: str | Path, settings: ClusterSettings) -> Location:
+    """The location of a work directory, with what the settings say of object stores."""
+    return Location(str(address), str(settings.scratch) if settings.scratch else None, int(settings.cache))
 
 
 class Work(Protocol):
