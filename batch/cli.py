@@ -35,7 +35,8 @@ app = typer.Typer(
 )
 
 Datasets = Annotated[
-    list[str] | None, typer.Argument(help="Associations or exposures; none takes everything in the folder.")
+    list[str] | None,
+    typer.Argument(help="Associations or exposures, @file for a list; none: all that is found."),
 ]
 Where = Annotated[
     str,
@@ -87,18 +88,17 @@ def plan(
     datasets: Datasets = None,
     work: Where = "acs-batch",
     until: Until = None,
-    details: Annotated[bool, typer.Option("--details", help="List every task.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="List every exposure and task.")] = False,
 ) -> None:
-    """Show the tasks, their memory and the expected time; run nothing."""
-    from batch.reporting import terminal
+    """Show what is found and set aside, sizes, tasks, memory and expected time; download and run nothing."""
+    from batch.reporting import planned, terminal
     from batch.runtime import planning
     from batch.runtime.cluster import local_size
 
     made = planning.make_plan(settings, datasets or [], until=until)
-    for association in made.associations:
-        names = ", ".join(e.rootname for e in association.exposures)
-        console.print(f"{association.name}: {names}", markup=False, highlight=False, soft_wrap=True)
-    console.print(terminal.set_aside(made), end="", markup=False, highlight=False, soft_wrap=True)
+    for line in planned.details(made) if details else planned.summary(made):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(planned.found_table(made))
     console.print(terminal.plan_table(planning.totals(made)))
     largest = max((t.needs.memory for t in made.tasks), default=1)
     count, memory = local_size(settings.cluster, largest)
@@ -106,10 +106,6 @@ def plan(
     console.print(
         f"{len(made.tasks)} tasks on {count} workers of {memory / 1e9:.1f} GB: about {seconds / 60:.1f} min"
     )
-    if details:
-        for task in made.tasks:
-            line = f"{task.id}  {task.needs.memory / 1e9:.2f} GB  {task.needs.seconds:.0f} s"
-            console.print(line, markup=False, highlight=False)
 
 
 @app.command()

@@ -43,7 +43,21 @@ def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
 
 
 SHORTCUTS = (
-    Shortcut("--from", "fetch.source", Path, "Folder of *_raw.fits and *_asn.fits."),
+    Shortcut(
+        "--from",
+        "fetch.source",
+        str,
+        "A folder, s3://bucket/prefix, file:///mirror, mast, or cloud (MAST's public bucket).",
+    ),
+    Shortcut("--datasets-from", "search.datasets_from", Path, "List or table of associations and exposures."),
+    Shortcut("--proposal", "search.proposal", int, "Number of an observing programme."),
+    Shortcut("--visit", "search.visits", list[str], "Visit of it, as in 60; may be repeated."),
+    Shortcut("--target", "search.target", str, "Name, or right ascension and declination in degrees."),
+    Shortcut("--radius", "search.radius", float, "How far from the target, arcmin."),
+    Shortcut("--filter", "search.filters", list[str], "Filter, as in F606W; may be repeated."),
+    Shortcut("--after", "search.after", str, "Exposures that began then or later: YYYY-MM-DD."),
+    Shortcut("--before", "search.before", str, "Exposures that began earlier."),
+    Shortcut("--group", "associate.by", str, "What becomes one mosaic. [association|visit|target|all]"),
     Shortcut("--crds-cache", "references.cache", Path, "CRDS cache; CRDS_PATH if not given."),
     Shortcut("--sync", "references.sync", bool, "Fetch reference files and rules that the cache lacks."),
     Shortcut(
