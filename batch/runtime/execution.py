@@ -29,6 +29,8 @@ PERFORMANCE = "report/dask-performance.html"
 # what a worker on Kubernetes keeps of its grace period to go in order
 _MARGIN_S = 10
 
+_MESSAGES_KEPT = 20
+
 
 @dataclass(frozen=True)
 class Listeners:
@@ -90,6 +92,7 @@ def _connected(
 
     deadline = time.monotonic() + settings.patience
     with contextlib.ExitStack() as stack:
+        stack.enter_context(short_memory())
         while True:
             try:
                 client = stack.enter_context(connect(settings, todo, work))
@@ -117,7 +120,7 @@ def _run(
     from batch.runtime.capacity import measure
     from batch.runtime.graph import Runner
 
-    _equip(client, settings, work)
+    equip(client, settings, work)
     offered = measure(client)
     listeners.connected(client.dashboard_link)
     events.emit(
@@ -148,7 +151,20 @@ def _run(
         raise
 
 
-def _equip(client: Client, settings: ClusterSettings, work: Work) -> None:
+@contextlib.contextmanager
+def short_memory() -> Iterator[None]:
+    """Let schedulers that start in this block keep few of the messages that they sent.
+
+    Dask keeps the last thousand for each worker, for its own debugging, and with them every task and what
+    it was given: 2 kB a task, forever as far as a run is concerned.
+    """
+    import dask
+
+    with dask.config.set({"distributed.admin.low-level-log-length": _MESSAGES_KEPT}):
+        yield
+
+
+def equip(client: Client, settings: ClusterSettings, work: Work) -> None:
     """What scheduler and workers are to know of us."""
     from batch.runtime.leaving import hand_back_when_told
     from batch.runtime.observatory import watch

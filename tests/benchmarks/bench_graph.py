@@ -93,13 +93,13 @@ def overhead(plan: Plan, workers: int, folder: Path) -> None:
     from batch.runtime.capacity import measure
     from batch.runtime.cluster import connect
     from batch.runtime.events import EventLog, new_run
-    from batch.runtime.execution import _equip
+    from batch.runtime.execution import equip, short_memory
     from batch.runtime.graph import Runner
 
     work = open_work(folder / "run")
     settings = ClusterSettings(workers=workers, memory=10**9)
-    with work.writer(), connect(settings, plan.tasks, work) as client:
-        _equip(client, settings, work)
+    with work.writer(), short_memory(), connect(settings, plan.tasks, work) as client:
+        equip(client, settings, work)
         warm = make_plan(10)
         common = {
             "attempts": 2,
