@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from crds_server import CrdsServer, serve
+from crds_server import CrdsServer, of_cache, serve
 
 from batch.references.download import Patience
 from batch.references.location import Cache
 from batch.references.service import Service
+from batch.simulation.visit import Visit, VisitSettings, simulate
 
 
 @pytest.fixture
@@ -47,3 +48,23 @@ def service(server: CrdsServer, cache: Cache) -> Service:
 def patience() -> Patience:
     """Little of it."""
     return Patience(attempts=3, pause=0.01, silence=1.0, deadline=30.0)
+
+
+@pytest.fixture(scope="session")
+def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """One exposure of 2072 x 512 pixels."""
+    settings = VisitSettings(size="512", exposures=1, short_exptime=None, stars=5_000)
+    return simulate(tmp_path_factory.mktemp("one"), settings)
+
+
+@pytest.fixture
+def store(visit: Visit) -> Iterator[CrdsServer]:
+    """A server of the reference files and mappings of the visit."""
+    with serve(of_cache(visit.crds, "hst_0001.pmap")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_crds_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CRDS_PATH", "CRDS_CONTEXT", "CRDS_SERVER_URL"):
+        monkeypatch.delenv(name, raising=False)
