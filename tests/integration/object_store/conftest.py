@@ -9,12 +9,17 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import beside
 import boto3
 import pytest
 
 from batch.storage.objects.work import ObjectWork
 from batch.storage.work import Location
+
+_runtime = beside.load(Path(__file__).parents[1] / "runtime" / "conftest.py")
+toy_control, client = _runtime.toy_control, _runtime.client
 
 SECRET = "do-not-show-this-secret-anywhere"
 
@@ -53,18 +58,38 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(20)
 
 
-@pytest.fixture(autouse=True)
-def aws(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def proxy(s3_server: str) -> Iterator[Any]:
+    """What every test goes through; its faults end with the test."""
+    made = beside.load(Path(__file__).with_name("proxy.py")).Proxy(s3_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def aws(proxy: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The standard environment of AWS, as a user would set it; nothing of the user's own counts."""
-    for name in [n for n in os.environ if n.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    nowhere = tmp_path_factory.mktemp("aws")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_REGION", "us-east-1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "3")
+        patch.setenv("AWS_CONFIG_FILE", str(nowhere / "no-config"))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "no-credentials"))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_faults(proxy: Any) -> Iterator[None]:
+    proxy.faults.clear()
+    proxy.seen.clear()
+    yield
+    proxy.faults.clear()
 
 
 @pytest.fixture
@@ -83,3 +108,12 @@ def location(bucket: str, tmp_path: Path) -> Location:
 @pytest.fixture
 def work(location: Location) -> ObjectWork:
     return ObjectWork(location, timeout=5.0)
+
+
+@pytest.fixture
+def toys(work: ObjectWork, toy_control: Path) -> Any:
+    """Two associations of three exposures, two pixfracs: 14 tasks."""
+    for folder in ("orders", "executed"):
+        for path in (toy_control / folder).iterdir():
+            path.unlink()
+    return _runtime.Toys(work, toy_control, _runtime.toy_plan())
