@@ -97,12 +97,17 @@ class Case:
         """For the multi-pixfrac drizzle."""
         return [Input(self.folder / n, tuple(v), self.flat) for n, v in self.sky.items()]
 
-    def astrodrizzle(self, area: Path, pixfrac: float, weight: str = "EXP") -> dict[str, Path]:
-        """AstroDrizzle's final step with the same inputs."""
+    def astrodrizzle(
+        self, area: Path, pixfrac: float, weight: str = "EXP", grid: Grid | None = None
+    ) -> dict[str, Path]:
+        """AstroDrizzle's final step with the same inputs, on the grid of the first mosaic or on another."""
         area.mkdir()
         for name in self.sky:
             shutil.copyfile(self.folder / name, area / name)
-        (area / "grid.fits").symlink_to(self.folder / "final_drz_sci.fits")
+        if grid is None:
+            (area / "grid.fits").symlink_to(self.folder / "final_drz_sci.fits")
+        else:
+            grid.write_reference(area / "grid.fits")
         given = {"names": list(self.sky), "grid": "grid.fits", "sky": self.sky, "bits": BITS}
         child(_FINAL, area, self.jref, given | {"weight": weight, "pixfrac": pixfrac, "kernel": "square"})
         return {kind: area / f"final_drz_{kind}.fits" for kind in ("sci", "wht", "ctx")}

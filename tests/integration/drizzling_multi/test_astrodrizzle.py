@@ -71,6 +71,25 @@ def test_images(case: Case, swept: dict[float, Mosaic], tmp_path: Path, pixfrac:
     compare(swept[pixfrac].paths, case.astrodrizzle(tmp_path / "area", pixfrac), 1e-8)
 
 
+@pytest.mark.parametrize("scale", [0.04, 0.065])
+def test_other_scales(case: Case, tmp_path: Path, scale: float) -> None:
+    """The same area in other pixels: as AstroDrizzle on that grid, and all of the light is there."""
+    grid = case.grid.rescaled(scale)
+    (made,) = drizzle(case.inputs, grid, [0.8], stem(tmp_path), bits=BITS, threads=2)
+    theirs = case.astrodrizzle(tmp_path / "area", 0.8, grid=grid)
+    compare(made.paths, theirs, 1e-8)
+    for kind, path in made.paths.items():
+        ours, other = fits.getheader(path), fits.getheader(theirs[kind])
+        for keyword in ("NAXIS1", "NAXIS2", "CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "D001SCAL", "ORIENTAT"):
+            assert ours[keyword] == pytest.approx(other[keyword], rel=1e-9, abs=1e-9), keyword
+        for keyword in ("CD1_1", "CD1_2", "CD2_1", "CD2_2"):
+            assert ours[keyword] == pytest.approx(other[keyword], rel=1e-9, abs=1e-15), keyword
+    # weight is exposure time, per output pixel
+    (fine,) = drizzle(case.inputs, case.grid, [0.8], lambda p: tmp_path / "fine", bits=BITS, threads=2)
+    totals = [fits.getdata(m.paths["wht"]).sum(dtype="f8") for m in (made, fine)]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-6)
+
+
 @pytest.mark.parametrize("weight", ["ERR", "IVM"])
 def test_weights(case: Case, tmp_path: Path, weight: Any) -> None:
     (made,) = drizzle(case.inputs, case.grid, [0.8], stem(tmp_path), weight=weight, bits=BITS, threads=2)

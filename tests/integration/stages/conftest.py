@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch.config import Settings, identity
-from batch.model.drizzle import combinations
+from batch.config import Settings, identity, override
+from batch.model.drizzle import Drizzle, combinations
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Task, expand
 from batch.model.record import Record, Status
 from batch.runtime.request import Request
 from batch.runtime.worker import execute
-from batch.stages import align, calibrate, combine, fetch, references, sweep, wcs
+from batch.stages import align, calibrate, combine, fetch, references, report, select, statistics, sweep, wcs
 from batch.stages.interface import image_product, product
 from batch.storage.files import write_json
 from batch.storage.workdir import WorkDirectory
@@ -45,16 +45,27 @@ class Bench:
             for t in self.tasks.values()
             if (t.stage, t.exposure, t.drizzle and t.drizzle.pixfrac) == (stage, exposure, pixfrac)
         )
+        (record,) = self.share(task)
+        return record
+
+    def share(self, *tasks: Task) -> tuple[Record, ...]:
+        """Run tasks of one stage together in one process."""
         request = Request(
-            tasks=(task,),
-            needs=task.needs,
+            tasks=tasks,
+            needs=tasks[0].needs,
             association=self.association,
-            settings=getattr(self.settings, stage).model_dump(mode="json"),
+            settings=getattr(self.settings, tasks[0].stage).model_dump(mode="json"),
             work=self.work.location,
         )
-        (record,) = execute(request, *(self.records[name] for name in task.upstream))
-        self.records[task.id] = record
-        return record
+        made = execute(request, *(self.records[name] for name in tasks[0].upstream))
+        self.records |= {record.id: record for record in made}
+        return made
+
+    def sweeping(self, **values: Any) -> Bench:
+        """The same work directory with another sweep to be done, and what follows it."""
+        settings = override(self.settings, {"sweep": values})
+        tasks = lay(self.association, settings, settings.sweep.drizzles)
+        return Bench(self.work, self.association, settings, tasks, dict(self.records))
 
     def through(self, last: str, pixfracs: Sequence[float] = ()) -> Record:
         """Run the stages from wcs to `last`; every one has to succeed. Returns the last record."""
@@ -81,6 +92,14 @@ class Bench:
     def paths(self, record: Record, kind: str) -> list[Path]:
         """All products of a kind."""
         return [self.work.folder(record.id) / p.name for p in record.products if p.kind == kind]
+
+
+def lay(association: Association, settings: Settings, drizzles: Sequence[Drizzle]) -> dict[str, Task]:
+    """The tasks, by id."""
+    modules = (fetch, references, calibrate, wcs, align, combine, sweep, statistics, select, report)
+    stages = [m.STAGE for m in modules]
+    made = expand(stages, [association], identity(settings), drizzles, typed_settings=settings)
+    return {t.id: t for t in made}
 
 
 def set_up(
@@ -110,11 +129,7 @@ def set_up(
             wanted = (*GEOMETRY, "PFLTFILE")
             names[path] = {k: header[k].removeprefix("jref$") for k in wanted if "$" in header.get(k, "")}
     association = Association(NAME, tuple(exposures))
-    stages = [m.STAGE for m in (fetch, references, calibrate, wcs, align, combine, sweep)]
-    plain = identity(settings)
-    tasks = {
-        t.id: t for t in expand(stages, [association], plain, combinations(pixfracs), typed_settings=settings)
-    }
+    tasks = lay(association, settings, combinations(pixfracs))
     bench = Bench(work, association, settings, tasks, {})
     for path, exposure in zip(flts, exposures, strict=True):
         for stage in ("references", "calibrate"):
