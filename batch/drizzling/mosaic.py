@@ -40,6 +40,9 @@ def rename(made: Mapping[str, Path], prefix: str) -> dict[str, Path]:
                 ):
                     header[keyword] = value.replace(stem, prefix, 1)
             header["ROOTNAME"] = prefix.rpartition("_")[0]
+            if "RULEFILE" in header:
+                # a path of this installation: the same mosaic made elsewhere has the same bits
+                header["RULEFILE"] = Path(header["RULEFILE"]).name
         renamed[extension] = path.rename(path.with_name(f"{prefix}_{extension}.fits"))
     return renamed
 

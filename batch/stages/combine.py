@@ -32,7 +32,7 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
     )
 
 
-STAGE = Stage("combine", "association", ("align", "references"), version=2, needs=needs)
+STAGE = Stage("combine", "association", ("align", "references"), version=3, needs=needs)
 
 
 def run(inputs: Inputs, area: Path, settings: CombineSettings) -> Outcome:

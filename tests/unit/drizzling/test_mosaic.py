@@ -21,6 +21,7 @@ def write(folder: Path, sci: np.ndarray, wht: np.ndarray) -> dict[str, Path]:
             "CRVAL1": 5.6, "CRVAL2": -72.0, "CRPIX1": 20.5, "CRPIX2": 300.5, "CD1_1": -1e-5, "CD1_2": 0.0,
             "CD2_1": 0.0, "CD2_2": 1e-5, "EXPTIME": 1356.0, "FILENAME": "final_drz_sci.fits",
             "D001OUWE": "final_drz_wht.fits", "D001OUDA": "final_drz.fits", "ROOTNAME": "final",
+            "RULEFILE": "/home/me/venv/lib/acs_header.rules",
         }
     )  # fmt: skip
     made = {}
@@ -76,6 +77,8 @@ def test_renaming_reaches_the_headers(tmp_path: Path, planes: tuple[np.ndarray, 
     assert header["D001OUWE"] == "j9l960010_pf0.3_drz_wht.fits"
     assert header["D001OUDA"] == "j9l960010_pf0.3_drz.fits"
     assert header["ROOTNAME"] == "j9l960010_pf0.3"
+    # nothing of the machine
+    assert header["RULEFILE"] == "acs_header.rules"
     np.testing.assert_array_equal(fits.getdata(made["sci"]), planes[0])
 
 
