@@ -43,8 +43,11 @@ def answer(question: Mapping[str, Any]) -> dict[str, Any]:
             cause = cause.__cause__ or cause.__context__
         words = " ".join(str(cause or error).split())
         return {"unreachable" if cause is not None else "refused": words}
-    except (OSError, ValueError, KeyError) as error:
-        return {"unreachable": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+    except OSError as error:
+        return {"unreachable": " ".join(str(error).split()) or type(error).__name__}
+    except (ValueError, KeyError, TypeError) as error:
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return {"unreachable": f"something answered, but not as CRDS does: {words}"}
 
 
 def _infos(names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -68,6 +68,7 @@ def download(url: str, target: Path, size: int, patience: Patience) -> None:
             _attempt(url, target, size, before, min(patience.silence, max(1.0, end - time.monotonic())), end)
             problem = "the connection ended early"
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code not in _PASSING:
                 raise NotThereError(f"{name}: HTTP status {error.code} from {_host(url)}") from None
             problem = f"HTTP status {error.code}"
@@ -95,6 +96,7 @@ def _attempt(url: str, target: Path, size: int, begin: int, silence: float, end:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=silence)
     except urllib.error.HTTPError as error:
         if error.code == 416:
+            error.close()
             # what is here is not the beginning of what is there
             target.unlink(missing_ok=True)
             return
