@@ -12,7 +12,8 @@ from batch.archive.items import Item, wanted_name
 from batch.archive.transport import Body, ChangedError, NotThereError, RestrictedError, TransientError
 from batch.errors import InputError, UsageError
 
-_CHUNK = 1 << 18
+# what has come of a chunk is lost where the connection breaks off
+_CHUNK = 1 << 16
 _GONE = {"NoSuchKey", "NoSuchBucket", "404"}
 _REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 _CHANGED = {"PreconditionFailed", "412", "InvalidRange", "416"}

@@ -57,7 +57,9 @@ def describe(path: Path) -> Facts:
                 stream.seek(0)
                 return stream.read(count)
 
-            facts, _ = look(read, path, path.name, size=path.stat().st_size, stamp=raw.stamp(path))
+            facts, _ = look(
+                read, path, path.name, size=path.stat().st_size, stamp=raw.stamp(path), origin=str(path)
+            )
     except OSError as error:
         raise InputError.about(path, f"cannot be read ({error.strerror})", "fetch it again") from None
     return facts

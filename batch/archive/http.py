@@ -13,7 +13,8 @@ import requests
 from batch.archive.transport import Body, ChangedError, NotThereError, RestrictedError, TransientError
 from batch.errors import InputError
 
-_CHUNK = 1 << 18
+# what has come of a chunk is lost where the connection breaks off
+_CHUNK = 1 << 16
 _CONNECT = 20.0
 _AGAIN_LATER = {408, 425, 429, 500, 502, 503, 504}
 

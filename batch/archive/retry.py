@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_before_delay,
-    wait_exponential_jitter,
-)
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay
 
 from batch.archive.transport import TransientError
 from batch.errors import NetworkError
@@ -52,11 +47,13 @@ class Patience:
             If the deadline comes first; the message has the last reason.
         """
         begun = time.monotonic()
-        growing = wait_exponential_jitter(self.first_wait, max=_LONGEST, jitter=self.first_wait)
 
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            return max(growing(state), error.after if isinstance(error, TransientError) else 0.0)
+            growing = min(_LONGEST, self.first_wait * 2 ** (state.attempt_number - 1))
+            asked = error.after if isinstance(error, TransientError) else 0.0
+            # many that failed at once do not all come back at once
+            return max(growing * random.uniform(0.5, 1.5), asked)
 
         def tell(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None

@@ -101,7 +101,12 @@ def _download(
             "the source has made it anew since the plan",
             "run again: it is planned anew then",
         )
-    check_whole(raw)
+    try:
+        check_whole(raw)
+    except InputError:
+        # the next run asks the source again
+        raw.unlink()
+        raise
     link(raw, area / name)
     products, notes, table = [image_product(area, name, "raw")], [], None
     support = Order(sibling(exposure.origin, "spt"), f"{exposure.rootname}_spt.fits", None)

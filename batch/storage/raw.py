@@ -111,6 +111,13 @@ def check_whole(path: Path) -> None:
                     )
             for chip in range(1, chips(hdus[0].header) + 1):
                 _check_science(hdus, chip, path)
+            announced = int(hdus[0].header.get("NEXTEND", 0))
+            if len(hdus) - 1 < announced:
+                # cut off between two HDUs, which leaves a good FITS file
+                what = (
+                    f"the file is cut short: {len(hdus) - 1} extensions instead of the {announced} of NEXTEND"
+                )
+                raise InputError.about(f"{path}[0] NEXTEND", what, "fetch it again")
     except (OSError, ValueError, TypeError, fits.VerifyError) as error:
         raise InputError.about(path, f"cannot be read as FITS ({_words(error)})", "fetch it again") from None
 
