@@ -174,6 +174,7 @@ def _facts(primary: Any, science: Any, where: object, name: str, size: int, stam
         cte=str(primary.get("PCTECORR", "OMIT")).strip().upper() == "PERFORM",
         size=size,
         origin=origin,
+        wcs=raw.linear_wcs(science),
     )
     proposal = primary.get("PROPOSID")
     ra, dec = primary.get("RA_TARG"), primary.get("DEC_TARG")

@@ -36,12 +36,14 @@ class Exposure:
     """Where the raw file lies, as its source has it: a path, ``s3://bucket/key``, ``mast:HST/...``."""
     trouble: str = ""
     """Why its header could not be read."""
+    wcs: tuple[float, ...] = ()
+    """Where it points: CRVAL (deg), CRPIX and the CD matrix by rows of its first chip; empty if not known."""
 
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that products depend on, as JSON values: not where the file came from."""
         values = asdict(self)
-        del values["origin"], values["trouble"]
+        del values["origin"], values["trouble"], values["wcs"]
         values["filters"], values["shape"] = list(self.filters), list(self.shape)
         return values
 

@@ -63,6 +63,14 @@ def filters(primary: Any) -> tuple[str, ...]:
     return tuple(n for n in names if n and not n.startswith(("CLEAR", "N/A")))
 
 
+def linear_wcs(science: Any) -> tuple[float, ...]:
+    """CRVAL, CRPIX and the CD matrix by rows of a chip's header; empty where one of them is missing."""
+    names = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
+    values = tuple(float(science[n]) for n in names if isinstance(science.get(n), (int, float)))
+    a, b, c, d = values[4:] if len(values) == len(names) else (0.0,) * 4
+    return values if np.isfinite(values).all() and a * d != b * c else ()
+
+
 def check_primary(primary: Any, path: object) -> None:
     """Raise an `InputError` that names the keyword, unless this is the header of a CCD exposure."""
     for keyword in _REQUIRED:
