@@ -82,15 +82,15 @@ class KubernetesSettings(_Section):
     """A cluster of the Dask operator's, made for a run."""
 
     namespace: Label = "acs-batch"
-    name: Annotated[Label, Field(max_length=40)] = "acs-batch"
-    """Of the DaskCluster and all that belongs to it; `acs-batch submit` makes one up for each run."""
+    name: Annotated[Label, Field(max_length=30)] = "acs-batch"
+    """Of the cluster and all that belongs to it; runs add some letters of their own."""
+    existing: bool = False
+    """The cluster is there already: connect to its scheduler, and remove it after a run without failures."""
     image: Annotated[str, Field(pattern=r"^[\w.:@/-]+$")] = "acs-batch:latest"
     pull_secret: Label | None = None
     """Secret with the credentials of a private registry."""
     account: Label = "acs-batch"
-    """Service account of scheduler and workers; it needs no rights."""
-    driver_account: Label = "acs-batch-driver"
-    """Service account of the driver's Job; it makes and removes the cluster."""
+    """Service account of scheduler and workers; it has no rights and no token."""
     volumes: tuple[Volume, ...] = (
         Volume(claim="acs-batch-work", path="/work"),
         Volume(claim="acs-batch-crds", path="/crds"),
@@ -101,20 +101,25 @@ class KubernetesSettings(_Section):
     cpu: int = Field(1, ge=1, le=64)
     """Cores of a worker; its task runs on as many threads."""
     scheduler_memory: Memory = ByteSize(4 * 2**30)
+    """Bytes; as much for the driver."""
     node_selector: dict[str, str] = {}
     """Labels of the nodes that workers run on."""
     tolerations: tuple[Toleration, ...] = ()
     """Of workers: spot nodes, as a rule."""
     grace: int = Field(120, ge=5)
     """Seconds between SIGTERM and SIGKILL of a worker; no more than the provider gives a spot node."""
-    tokens: Label | None = "acs-batch-tokens"
-    """Secret whose keys become the environment variables of `TOKENS`; one that is not there does no harm."""
-    tls_secret: Label | None = None
-    """Secret with ca.crt, tls.crt and tls.key that is there already; None makes one for the run."""
+    tokens: Label = "acs-batch-tokens"
+    """Secret with MAST_API_TOKEN, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; each of them may be missing."""
+    endpoint: str | None = None
+    """Address of an object store that is not Amazon's: AWS_ENDPOINT_URL."""
+    operator: Label = "dask-operator"
+    """Namespace of the Dask operator, which asks the scheduler how many workers it wants."""
+    monitoring: Label = "monitoring"
+    """Namespace of Prometheus."""
     timeout: float = Field(600, gt=0)
     """Seconds for scheduler and workers to appear."""
-    idle_timeout: int = Field(3600, ge=0)
-    """The operator removes a cluster whose driver has been gone for so long, seconds; 0: never."""
+    idle_timeout: int = Field(1800, ge=0)
+    """The operator removes a cluster that has had nothing to do for so long, seconds; 0: never."""
 
 
 class SlurmSettings(_Section):
@@ -170,16 +175,16 @@ class ClusterSettings(_Section):
     Less than what stands between SIGTERM and SIGKILL. Kubernetes has its own (`kubernetes.grace`)."""
     performance_report: bool = False
     """Save Dask's own report of the run, ``report/dask-performance.html``."""
-    kubernetes: KubernetesSettings = KubernetesSettings()
-    slurm: SlurmSettings = SlurmSettings()
-
-    @property
-    def chosen_kind(self) -> Kind:
     scratch: Absolute | None = None
     """Where the work directory is in an object store: folder on each machine in which tasks work, and which
     keeps products. None: a folder of the user's own where temporary files go."""
     cache: Memory = ByteSize(CACHE_BYTES)
     """How many bytes of products that folder keeps, those that tasks are using aside."""
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    slurm: SlurmSettings = SlurmSettings()
+
+    @property
+    def chosen_kind(self) -> Kind:
         """The kind that is meant."""
         return self.kind or ("local" if self.scheduler is None else "scheduler")
 
