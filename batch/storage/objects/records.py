@@ -59,14 +59,14 @@ class Records:
         return self._read(wanted, {o.name.removeprefix(PRODUCTS): o for o in self._list(PRODUCTS, wanted)})
 
     def _read(self, wanted: list[str], listed: dict[str, Listed]) -> Iterator[Record]:
-        here = {i: o.etag for i in wanted if (o := listed.get(f"{i}/{RECORD}")) is not None}
-        self._seen |= {i: here.get(i) for i in wanted}
+        here = {i: o for i in wanted if (o := listed.get(f"{i}/{RECORD}")) is not None}
+        self._seen |= {i: here[i].etag if i in here else None for i in wanted}
         if len(here) > _FEW and not self._known:
             self._read_copy()
         for start in range(0, len(here), _AT_A_TIME):
             some = list(here)[start : start + _AT_A_TIME]
-            new = [i for i in some if self._known.get(i, ("",))[0] != here[i]]
-            for task_id, found in zip(new, self._all(self._get, new), strict=True):
+            new = [i for i in some if self._known.get(i, ("",))[0] != here[i].etag]
+            for task_id, found in zip(new, self._all(self._get, [here[i] for i in new]), strict=True):
                 self._seen[task_id] = found[0] if found else None
                 if found is not None:
                     self._known[task_id], self._changed = found, True
@@ -119,12 +119,12 @@ class Records:
         except (OSError, EOFError, zlib.error, ValueError, AttributeError):
             return
 
-    def _get(self, task_id: str) -> tuple[str, bytes] | None:
+    def _get(self, listed: Listed) -> tuple[str, bytes] | None:
         try:
-            content, listed = self._store.get(f"{PRODUCTS}{task_id}/{RECORD}")
+            content, found = self._store.get(listed.name, listed)
         except FileNotFoundError:
             return None
-        return listed.etag, _packed(content)
+        return found.etag, _packed(content)
 
     def _failure(self, name: str) -> Record | None:
         try:

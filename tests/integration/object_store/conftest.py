@@ -116,4 +116,6 @@ def toys(work: ObjectWork, toy_control: Path) -> Any:
     for folder in ("orders", "executed"):
         for path in (toy_control / folder).iterdir():
             path.unlink()
-    return _runtime.Toys(work, toy_control, _runtime.toy_plan())
+    from toyplan import toy_plan
+
+    return _runtime.Toys(work, toy_control, toy_plan())
