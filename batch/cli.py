@@ -171,6 +171,19 @@ def clean(
     console.print(f"{freed / 1e9:.2f} GB freed", markup=False, highlight=False)
 
 
+@app.command()
+def cancel(
+    work: Where = "acs-batch",
+    timeout: Annotated[float, typer.Option(help="How long to wait for its end, s.")] = 60.0,
+) -> None:
+    """End the run in a work directory in order, from anywhere; running again goes on."""
+    from batch.runtime import cancelling
+
+    directory, _ = _last(work)
+    ended = cancelling.cancel(directory, timeout)
+    console.print("the run has ended; run again to go on" if ended else "no run works here")
+
+
 def _reduce(settings: Settings, work: str, wanted: list[str], until: str | None) -> int:
     from batch.reporting.terminal import Display
     from batch.runtime.driver import Listeners, reduce

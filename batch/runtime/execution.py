@@ -42,12 +42,33 @@ class Listeners:
 
 
 def carry_out(
-    settings: ClusterSettings, work: Work, plan: Plan, listeners: Listeners, events: EventLog
+    settings: ClusterSettings,
+    work: Work,
+    plan: Plan,
+    listeners: Listeners,
+    events: EventLog,
+    *,
+    stages: str = "batch.stages",
 ) -> Outcomes:
     """Do what is not done yet.
 
     When the scheduler is lost, another one is started (on this machine, Kubernetes, SLURM) or the address is
     tried until `patience` is over; then the run goes on from what the work directory says.
+
+    Parameters
+    ----------
+    settings : ClusterSettings
+        Where tasks run.
+    work : Work
+        Held by the caller (`Work.writer`).
+    plan : Plan
+        What to do.
+    listeners : Listeners
+        Hear of tasks that end, now or in earlier runs.
+    events : EventLog
+        Takes what happens.
+    stages : str
+        Package of the stage modules.
 
     Raises
     ------
@@ -60,19 +81,19 @@ def carry_out(
     """
     outcomes = Outcomes(work)
     outcomes.survey(plan.tasks, listeners.finished)
-    stages = collections.Counter(t.stage for t in plan.tasks)
+    counts = collections.Counter(t.stage for t in plan.tasks)
     events.emit(
         "planned",
         associations=len(plan.associations),
         tasks=len(plan.tasks),
         done=len(outcomes),
-        stages=dict(stages),
+        stages=dict(counts),
     )
     lost: SchedulerLostError | None = None
     while todo := [t for t in plan.tasks if not outcomes.done(t.id)]:
         try:
             with _connected(settings, todo, work, lost) as client:
-                _run(client, settings, work, plan, outcomes, listeners, events)
+                _run(client, settings, work, plan, outcomes, listeners, events, stages)
             break
         except SchedulerLostError as error:
             lost = error
@@ -116,6 +137,7 @@ def _run(
     outcomes: Outcomes,
     listeners: Listeners,
     events: EventLog,
+    stages: str,
 ) -> None:
     from batch.runtime.capacity import measure
     from batch.runtime.graph import Runner
@@ -140,6 +162,7 @@ def _run(
         outcomes=outcomes,
         observe=listeners.finished,
         events=events,
+        stages=stages,
     )
     try:
         with _performance_report(settings, work):
@@ -159,7 +182,9 @@ def short_memory() -> Iterator[None]:
     it was given: 2 kB a task, forever as far as a run is concerned.
     """
     import dask
+    import distributed  # what is set before it has filled in its defaults takes them all along when it goes
 
+    log.debug("distributed %s", distributed.__version__)
     with dask.config.set({"distributed.admin.low-level-log-length": _MESSAGES_KEPT}):
         yield
 

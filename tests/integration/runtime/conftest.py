@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 import sys
 from collections import Counter
@@ -12,19 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from batch.model.drizzle import combinations
-from batch.model.observation import Association, Exposure
-from batch.model.plan import Plan, expand
+from batch.model.plan import Plan
 from batch.model.record import Record
 from batch.runtime.capacity import Capacity
 from batch.runtime.graph import Runner
 from batch.storage.workdir import WorkDirectory
 
 TOYS = Path(__file__).parent / "toys"
-
-
-def exposure(name: str) -> Exposure:
-    return Exposure(name, "WFC", "WFC1-1K", "A", ("F606W",), 339.0, 53900.0, (1024, 2072), 1, "1-1")
+if str(TOYS) not in sys.path:
+    sys.path.insert(0, str(TOYS))
 
 
 @dataclasses.dataclass
@@ -70,26 +65,14 @@ class Toys:
             ).run()
 
 
-def toy_plan(associations: int = 2, exposures: int = 3, pixfracs: tuple[float, ...] = (0.5, 1.0)) -> Plan:
-    """`associations` x `exposures` toy exposures; every name is distinct."""
-    if str(TOYS) not in sys.path:
-        sys.path.insert(0, str(TOYS))
-    chain = [
-        importlib.import_module(f"toystages.{n}").STAGE for n in ("single", "gather", "spread", "finish")
-    ]
-    made = tuple(
-        Association(f"asn{a}", tuple(exposure(f"j{a:04d}x{e:02d}q") for e in range(exposures)))
-        for a in range(associations)
-    )
-    return Plan(made, expand(chain, made, {}, combinations(pixfracs)), {})
-
-
 @pytest.fixture
 def toys(tmp_path: Path, toy_control: Path) -> Toys:
     """Two associations of three exposures, two pixfracs: 14 tasks."""
     for folder in ("orders", "executed"):
         for path in (toy_control / folder).iterdir():
             path.unlink()
+    from toyplan import toy_plan
+
     return Toys(WorkDirectory(tmp_path / "work"), toy_control, toy_plan())
 
 
@@ -119,3 +102,12 @@ def client(toy_control: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     settings = ClusterSettings(workers=2, memory=10**9)
     with connect(settings, (), WorkDirectory(tmp_path_factory.mktemp("cluster"))) as connected:
         yield connected
+
+
+@pytest.fixture
+def programs(toys: Toys, tmp_path: Path) -> Iterator[object]:
+    """Scheduler, workers and drivers as programs of their own; `toys` has the orders and counts."""
+    from programs import programs
+
+    with programs(tmp_path / "programs") as made:
+        yield made

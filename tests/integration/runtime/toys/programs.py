@@ -1,0 +1,139 @@
+"""A scheduler, workers and a driver as programs of their own, as on somebody else's cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_HERE = Path(__file__).parent
+
+_DRIVER = """
+import json, pathlib, sys
+sys.path.insert(0, {toys!r})
+from batch.cluster_settings import ClusterSettings
+from batch.errors import BatchError
+from batch.runtime import cancelling, events
+from batch.runtime.execution import Listeners, carry_out
+from batch.storage.files import to_json
+from batch.storage.work import PLAN, open_work
+from toyplan import toy_plan
+
+if __name__ == "__main__":
+    settings, work = ClusterSettings.model_validate(json.loads(sys.argv[1])), open_work(sys.argv[2])
+    try:
+        with work.writer():
+            cancelling.clear(work)
+            plan = toy_plan()
+            work.write(PLAN, to_json(plan))
+            with events.journal(work, "test", None) as log:
+                found = carry_out(settings, work, plan, Listeners(), log, stages="toystages")
+            print(found.counts())
+    except BatchError as error:
+        print(error.message, file=sys.stderr)
+        sys.exit(error.exit_code)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Programs:
+    """Starts programs, and ends all of them with the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
+        self.port, self.http = free_port(), free_port()
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def _start(self, name: str, *argv: str) -> subprocess.Popen[str]:
+        log = (self.folder / f"{name}-{len(self.started)}.log").open("w")
+        with log:
+            process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, text=True, cwd=self.folder)
+        self.started.append(process)
+        return process
+
+    def log(self, process: subprocess.Popen[str]) -> str:
+        number = self.started.index(process)
+        (path,) = self.folder.glob(f"*-{number}.log")
+        return path.read_text()
+
+    def scheduler(self) -> subprocess.Popen[str]:
+        ports = ("--port", str(self.port), "--dashboard-address", f"127.0.0.1:{self.http}")
+        return self._start(
+            "scheduler", sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", *ports
+        )
+
+    def worker(self, memory: float = 1e9) -> subprocess.Popen[str]:
+        options = ("--nthreads", "1", "--resources", f"memory={memory}", "--memory-limit", "0")
+        folder = ("--local-directory", str(self.folder), "--no-dashboard", "--host", "127.0.0.1")
+        return self._start(
+            "worker", sys.executable, "-m", "distributed.cli.dask_worker", self.address, *options, *folder
+        )
+
+    def driver(self, work: Path, **settings: Any) -> subprocess.Popen[str]:
+        """A run of the toy pipeline."""
+        script = self.folder / "driver.py"
+        script.write_text(_DRIVER.format(toys=str(_HERE)))
+        return self._start("driver", sys.executable, str(script), json.dumps(settings), str(work))
+
+    def end(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                # children of workers go with them
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait(30)
+
+
+@contextlib.contextmanager
+def programs(folder: Path) -> Iterator[Programs]:
+    folder.mkdir(exist_ok=True)
+    made = Programs(folder)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def until(holds: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    """What `holds` returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := holds():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def task_process(work: Path, task_id: str = "") -> psutil.Process | None:
+    """The process of a task of this work directory: not its supervisor."""
+    mark = f"{work}{os.sep}scratch{os.sep}{task_id.replace('/', '__')}"
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if "batch.runtime.task" in line and line[-1].startswith(mark):
+            return process
+    return None
+
+
+def events(work: Path) -> list[dict[str, Any]]:
+    """All lines of all event logs."""
+    paths = sorted((work / "events").glob("*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
