@@ -21,7 +21,8 @@ class Fault:
     Kinds: ``answer`` (status and code instead of an answer of the server's), ``reset`` (the connection
     breaks before the request goes on), ``lost`` (the server does it, its answer never arrives), ``cut``
     (the body breaks off in its middle), ``short`` (it ends early and in order), ``altered`` (a bit of it is
-    wrong), ``stall`` (nothing for `seconds`), ``do`` (call `before`, then go on).
+    wrong), ``stall`` (nothing for `seconds`), ``unconditional`` (the server hears of no condition), ``do``
+    (call `before`, then go on).
     """
 
     kind: str
@@ -91,8 +92,11 @@ def _handler(proxy: Proxy, target: str) -> type[BaseHTTPRequestHandler]:
                     self.break_off()
                     return
             connection = http.client.HTTPConnection(target, timeout=60)
+            sent = dict(self.headers)
+            if kind == "unconditional":
+                sent = {k: v for k, v in sent.items() if k.lower() not in ("if-match", "if-none-match")}
             try:
-                connection.request(self.command, self.path, body, dict(self.headers))
+                connection.request(self.command, self.path, body, sent)
                 answer = connection.getresponse()
                 content = answer.read()
                 headers = {
