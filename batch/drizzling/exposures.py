@@ -24,6 +24,8 @@ from batch.storage.planes import Plane, as_number, extname, extver, find, scan
 
 Weight = Literal["EXP", "ERR", "IVM"]
 Singles = NDArray[np.float32]
+_NEAR = 100
+"""Output pixels."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,58 @@ def read(
     with ThreadPoolExecutor(max_workers=threads) as pool:
         chips = list(pool.map(lambda job: job[0](), jobs))
     return chips, [source for _, source in jobs]
+
+
+def check_usable(path: Path, bits: int, weight: Weight) -> None:
+    """Refuse an exposure none of whose pixels can get weight.
+
+    Parameters
+    ----------
+    path : Path
+        flt or flc.
+    bits : int
+        Sum of the DQ bits that count as good.
+    weight : str
+
+    Raises
+    ------
+    InputError
+        With its name.
+    """
+    _, planes = scan(path)
+    for plane in planes:
+        if extname(plane.header) == "DQ":
+            good = plane.read(np.int16) & np.int16(~bits) == 0
+            if weight == "ERR" and good.any():
+                good &= find(planes, "ERR", extver(plane.header), path).read(np.float32) > 0
+            if good.any():
+                return
+    what = "all are flagged in DQ" + (", or have no error in ERR" if weight == "ERR" else "")
+    raise InputError.about(
+        path.name,
+        f"no pixel has weight: {what}",
+        "leave the exposure out (--exclude), or look at combine.bits, the flags that count as good",
+    )
+
+
+def check_on_grid(path: Path, grid: Grid) -> None:
+    """Refuse an exposure that lies beside the grid; pixels are not read.
+
+    Raises
+    ------
+    InputError
+        With its name.
+    """
+    _, planes = scan(path)
+    for plane in planes:
+        if extname(plane.header) == "SCI":
+            # a coarse look: what falls on the edge by a few pixels is seen when they are mapped
+            mapping = _mapping(path, extver(plane.header), plane.shape, grid, max(plane.shape) // 8 + 1)()
+            x0, y0, x1, y1 = mapping.bounds
+            rows, columns = grid.shape
+            if x0 < columns + _NEAR and x1 > -_NEAR and y0 < rows + _NEAR and y1 > -_NEAR:
+                return
+    raise InputError.about(path, "does not fall on the output grid", "look at its WCS, or leave it out")
 
 
 def _jobs(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from batch.drizzling import bands
 from batch.drizzling.bands import Words
-from batch.drizzling.exposures import Input, Weight, read
+from batch.drizzling.exposures import Input, Weight, check_on_grid, read
 from batch.drizzling.geometry import STEP
 from batch.drizzling.grid import Grid
 from batch.drizzling.kernels import LANES, VECTOR
@@ -94,6 +94,8 @@ def drizzle(
         raise UsageError(f"stepsize {stepsize}: it must be 1 to {LANES - VECTOR}, or none")
     bands.check_pixfracs(pixfracs)
     _check_memory(exposures, grid, threads, memory)
+    for exposure in exposures:
+        check_on_grid(exposure.path, grid)
     chips, sources = read(exposures, grid, weight=weight, bits=bits, step=stepsize, threads=threads)
     for exposure in exposures:
         own = [c for c in chips if c.name.startswith(f"{exposure.path.name}[")]

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+import math
+
 from batch.model.observation import Association
+from batch.model.pointing import extent
 
 PIXEL = {"WFC": 0.05, "HRC": 0.025}
 """Pixel of a detector, arcsec."""
 SCALE = {"WFC": 0.03, "HRC": 0.025}
 """Default pixel of a mosaic, arcsec."""
+_SPARE = 1.1
+"""Distortion, and what alignment moves, make a mosaic that much larger than foreseen."""
+
+
+def foreseen(association: Association, scale: float | None, rotation: float = 0.0) -> tuple[int, int] | None:
+    """Rows and columns of a mosaic, to some per cent; None if it is not known where all exposures point.
+
+    Parameters
+    ----------
+    association : Association
+        Its exposures count, not those set aside.
+    scale : float or None
+        Output pixel, arcsec; None is the detector's default.
+    rotation : float
+        Position angle of the output's y axis, deg.
+    """
+    known = [e for e in association.exposures if e.detector in PIXEL]
+    whole = extent(known, rotation)
+    if whole is None:
+        return None
+    pixel = scale or SCALE[known[0].detector]
+    rows, columns = (math.ceil(3600 * side / pixel) for side in whole)
+    return rows, columns
 
 
 def output_pixels(association: Association, scale: float | None) -> int:
     """Pixels of an association's mosaic, as far as can be foreseen; 0 where no raw header could be read.
 
     The chips on top of each other, turned by nearly 45 degrees: 9250 x 9227 were measured for four full WFC
-    exposures, 2 x 2068 x 4144, at 0.03 arcsec.
+    exposures, 2 x 2068 x 4144, at 0.03 arcsec. More where exposures point further apart than that allows for.
 
     Parameters
     ----------
@@ -29,7 +55,9 @@ def output_pixels(association: Association, scale: float | None) -> int:
             ratio = PIXEL[exposure.detector] / (scale or SCALE[exposure.detector])
             rows, columns = exposure.shape
             most = max(most, 0.54 * ((rows * exposure.chips + columns) * ratio) ** 2)
-    return int(most)
+    # the larger of the two: whatever `combine.rotation` is, and wherever headers only nearly point
+    rows, columns = foreseen(association, scale) or (0, 0)
+    return int(max(most, _SPARE * rows * columns))
 
 
 def largest_chip(association: Association) -> int:

@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from batch import config
 from batch.config import Settings
-from batch.errors import UsageError
+from batch.errors import BatchError, UsageError
+from batch.model.observation import Association
 from batch.model.plan import Plan, Stage, expand
 
 
@@ -54,9 +55,11 @@ def make_plan(
     settings = settings.model_copy(update={"fetch": sources.located(settings.fetch, os.environ, asked=asked)})
     chain = _up_to(pipeline() if stages is None else stages, until)
     identities: dict[str, str] = {}
+    checks = [stage.check for stage in chain if stage.check is not None]
     with tempfile.TemporaryDirectory(prefix="acs-batch-plan-") as area:
         found = find(settings, wanted, Path(area))
         associations = prefetch.with_switches(found.associations, settings)
+        _refuse(checks, associations, settings)
         if any(s.name == "references" for s in chain):
             # for files that are elsewhere their headers, which are here already
             settings, identities = prefetch.prepare(settings, associations, found.headers, fetch=fetch)
@@ -76,6 +79,23 @@ def make_plan(
         identities=identities,
     )
     return Plan(associations, tasks, settings.model_dump(mode="json"))
+
+
+def _refuse(
+    checks: Sequence[Callable[[Association, Settings], None]],
+    associations: Sequence[Association],
+    settings: Settings,
+) -> None:
+    """Stop here for what is bound to fail, with everything of that kind in one message."""
+    errors: dict[str, BatchError] = {}
+    for association in associations:
+        for check in checks:
+            try:
+                check(association, settings)
+            except BatchError as error:
+                errors[error.message] = error
+    if errors:
+        raise type(next(iter(errors.values())))("\n".join(errors))
 
 
 def _up_to(chain: Sequence[Stage], until: str | None) -> list[Stage]:

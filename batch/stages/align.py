@@ -14,6 +14,7 @@ from batch.drizzling.size import PIXEL, largest_chip
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
+from batch.model.pointing import apart
 from batch.stages.interface import Inputs, Outcome, image_product
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ LEAST_OVERLAP = 0.02
 """Fraction of an exposure's area that has to lie on another one for stars to be shared."""
 ENOUGH_OVERLAP = 0.3
 """With less than this on the reference exposure, stars of other exposures have to help."""
+_UNKNOWN = 5.0
+"""How far the linear WCS of a raw header is off the true position of a chip's corners, arcsec."""
 CATALOG_ROWS = 5000
 """Rows of a catalogue that are used, the brightest where brightness is given."""
 
@@ -45,7 +48,24 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
     )
 
 
-STAGE = Stage("align", "association", ("wcs",), version=1, needs=needs)
+def check(association: Association, settings: Settings) -> None:
+    """Refuse exposures that do not overlap, by what their raw headers tell.
+
+    Raises
+    ------
+    InputError
+        With the names of those that have nothing to do with the others.
+    """
+    away = apart(association.exposures, (settings.align.search_radius + _UNKNOWN) / 3600, LEAST_OVERLAP)
+    if away:
+        raise InputError.about(
+            f"{association.name}: {', '.join(away)}",
+            f"{'does' if len(away) == 1 else 'do'} not overlap with the other exposures on the sky",
+            "leave them out (--exclude, associate.exclude), or reduce them in an association of their own",
+        )
+
+
+STAGE = Stage("align", "association", ("wcs",), version=1, needs=needs, check=check)
 
 
 def run(inputs: Inputs, area: Path, settings: AlignSettings) -> Outcome:
@@ -65,21 +85,23 @@ def run(inputs: Inputs, area: Path, settings: AlignSettings) -> Outcome:
         return Outcome(products, skipped="one exposure has nothing to be aligned to")
 
     from batch.alignment.catalog import read_catalog
-    from batch.alignment.overlap import overlap_matrix
+    from batch.alignment.overlap import order_by_overlap, overlap_matrix
     from batch.alignment.tweakreg import align
 
     detector = exposures[0].detector
-    sources = [_sources(path, detector, settings) for path in paths]
-    first, reason = _reference(exposures, [sum(map(len, chips)) for chips in sources])
     grids = [_wcs(path) for path in paths]
     margin = settings.search_radius / PIXEL[detector]
     matrix = overlap_matrix(grids, margin)
+    # before any pixel is looked at: an exposure of another field may have no stars, but that is not what is
+    # wrong with it
+    _together(exposures, matrix)
+    sources = [_sources(path, detector, settings) for path in paths]
+    first, reason = _reference(exposures, [sum(map(len, chips)) for chips in sources])
     catalog: list[tuple[float, float]] = []
     if settings.catalog is not None:
         catalog = read_catalog(settings.catalog, grids, margin, CATALOG_ROWS)
         reason = f"{len(catalog)} stars of catalogue {settings.catalog.name}"
-    order = _order(exposures, matrix, first, absolute=bool(catalog))
-    # after the overlap: an exposure of another field may have no stars, but that is not what is wrong with it
+    order = list(range(len(exposures))) if catalog else order_by_overlap(matrix, first)
     for exposure, chips in zip(exposures, sources, strict=True):
         _enough(exposure.rootname, chips, settings)
     found = align(
@@ -151,28 +173,25 @@ def _reference(exposures: Sequence[Exposure], counts: Sequence[int]) -> tuple[in
     return first, f"{rank} ({longest:g} s, {counts[first]} stars)"
 
 
-def _order(
-    exposures: Sequence[Exposure], matrix: NDArray[np.float64], first: int, absolute: bool
-) -> list[int]:
-    """The reference first, then by overlap with those before.
+def _together(exposures: Sequence[Exposure], matrix: NDArray[np.float64]) -> None:
+    """Refuse exposures that share no sky with the others, whatever they are aligned to.
 
     Raises
     ------
     InputError
-        Where an exposure shares no sky with the others.
+        With their names.
     """
-    from batch.alignment.overlap import order_by_overlap, out_of_reach
+    from batch.alignment.overlap import out_of_reach
 
-    if absolute:
-        return list(range(len(exposures)))
-    apart = [exposures[i].rootname for i in out_of_reach(matrix, first, LEAST_OVERLAP)]
-    if apart:
+    # most of them are what the others are apart from
+    away = min((out_of_reach(matrix, i, LEAST_OVERLAP) for i in range(len(exposures))), key=len)
+    if away:
+        roots = ", ".join(exposures[i].rootname for i in away)
         raise InputError.about(
-            ", ".join(apart),
-            f"does not overlap with {exposures[first].rootname}, nor with what does, on the sky",
-            "exclude it (associate.exclude) or align to a catalogue (align.catalog)",
+            roots,
+            f"{'does' if len(away) == 1 else 'do'} not overlap with the other exposures on the sky",
+            "leave them out (--exclude, associate.exclude), or reduce them in an association of their own",
         )
-    return order_by_overlap(matrix, first)
 
 
 def _describe(fit: Fit, sources: Sequence[Sources], is_reference: bool) -> dict[str, Any]:

@@ -41,20 +41,23 @@ def run(inputs: Inputs, area: Path, settings: CombineSettings) -> Outcome:
     Raises
     ------
     InputError
-        If no pixel is good.
+        If an exposure has no good pixel.
     LibraryError
         When AstroDrizzle fails or its mosaic is not sound.
     """
     from batch.drizzling.astrodrizzle import full
+    from batch.drizzling.exposures import check_usable
     from batch.drizzling.mosaic import check, rename, suffix
 
     sources = inputs.files("align", "flt")
+    bits = sum(set(settings.bits))
+    for path in sources:
+        check_usable(path, bits, settings.weight)
     names = [shutil.copyfile(path, area / path.name).name for path in sources]
     roots = [e.rootname for e in inputs.association.exposures]
     detector = inputs.association.exposures[0].detector
     notes = link_flats(inputs, area) if settings.weight == "IVM" else []
     rejected = settings.cosmic_rays and len(names) > 1
-    bits = sum(set(settings.bits))
     made = full(
         names,
         bits=bits,

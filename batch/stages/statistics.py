@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch.config import Settings, StatisticsSettings
-from batch.drizzling.size import PIXEL, output_pixels
+from batch.drizzling.size import PIXEL, foreseen, output_pixels
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from batch.drizzling.coverage import PixelBox
+
+_SLACK, _MARGIN = 1.1, 200
+"""A mosaic has at most that many times the pixels that were foreseen, and that many more, each way."""
 
 
 def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
@@ -39,7 +42,27 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
     )
 
 
-STAGE = Stage("statistics", "association", after=("sweep",), version=3, needs=needs)
+def check(association: Association, settings: Settings) -> None:
+    """Refuse boxes that lie outside the mosaic wherever it begins and ends exactly.
+
+    Raises
+    ------
+    InputError
+        With the box and about how large the mosaic will be.
+    """
+    scale = min(settings.sweep.scale, default=settings.combine.scale)
+    shape = foreseen(association, scale, settings.combine.rotation)
+    for box in settings.statistics.boxes if shape else ():
+        rows, columns = shape or (0, 0)
+        if box.x1 > _SLACK * columns + _MARGIN or box.y1 > _SLACK * rows + _MARGIN:
+            raise InputError.about(
+                f"statistics.boxes x {box.x0}:{box.x1}, y {box.y0}:{box.y1}",
+                f"reaches beyond the mosaic of {association.name}, about {columns} x {rows} pixels",
+                "choose it inside, or leave statistics.boxes out",
+            )
+
+
+STAGE = Stage("statistics", "association", after=("sweep",), version=3, needs=needs, check=check)
 
 
 def run(inputs: Inputs, area: Path, settings: StatisticsSettings) -> Outcome:

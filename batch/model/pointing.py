@@ -1,0 +1,137 @@
+"""Where exposures lie on the sky, from the linear WCS of their raw headers: enough to plan with.
+
+Distortion moves corners by some tens of pixels, and the headers of HST are off by up to an arcsecond or two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from batch.model.observation import Exposure
+
+Sky = tuple[float, float]
+"""Right ascension and declination, deg."""
+Plane = tuple[float, float]
+
+GAP, _POINTS = 50, 24
+"""Pixels between WFC's chips; points each way that stand for an area."""
+
+
+def outline(exposure: Exposure) -> tuple[Sky, ...]:
+    """The four corners of an exposure, all of its chips together; empty where its header does not tell."""
+    if not exposure.wcs or min(exposure.shape) < 1:
+        return ()
+    ra, dec, x0, y0, a, b, c, d = exposure.wcs
+    rows, columns = exposure.shape
+    # the first chip of a file, WFC2, is the lower one
+    height = rows * exposure.chips + GAP * (exposure.chips - 1)
+    corners = ((0, 0), (columns, 0), (columns, height), (0, height))
+    offsets = ((x + 0.5 - x0, y + 0.5 - y0) for x, y in corners)
+    return tuple(from_plane((ra, dec), (a * x + b * y, c * x + d * y)) for x, y in offsets)
+
+
+def to_plane(centre: Sky, sky: Sky) -> Plane | None:
+    """Gnomonic projection about `centre`, deg; None for the other half of the sky."""
+    ra, dec, ra0, dec0 = (math.radians(v) for v in (*sky, *centre))
+    depth = math.sin(dec0) * math.sin(dec) + math.cos(dec0) * math.cos(dec) * math.cos(ra - ra0)
+    if depth <= 1e-6:
+        return None
+    xi = math.cos(dec) * math.sin(ra - ra0) / depth
+    eta = (math.cos(dec0) * math.sin(dec) - math.sin(dec0) * math.cos(dec) * math.cos(ra - ra0)) / depth
+    return math.degrees(xi), math.degrees(eta)
+
+
+def from_plane(centre: Sky, plane: Plane) -> Sky:
+    """The inverse of `to_plane`."""
+    ra0, dec0, xi, eta = (math.radians(v) for v in (*centre, *plane))
+    across = math.cos(dec0) - eta * math.sin(dec0)
+    ra = ra0 + math.atan2(xi, across)
+    dec = math.atan2(math.sin(dec0) + eta * math.cos(dec0), math.hypot(xi, across))
+    return math.degrees(ra) % 360, math.degrees(dec)
+
+
+def extent(exposures: Sequence[Exposure], rotation: float = 0.0) -> tuple[float, float] | None:
+    """Height and width of what the exposures cover together, deg; None where that is not known of all.
+
+    Parameters
+    ----------
+    exposures : sequence of Exposure
+    rotation : float
+        Position angle of the y axis along which height is measured, deg.
+    """
+    outlines = [outline(e) for e in exposures]
+    if not outlines or not all(outlines):
+        return None
+    centre = outlines[0][0]
+    points = [to_plane(centre, sky) for corners in outlines for sky in corners]
+    angle = math.radians(rotation)
+    turned = [
+        (p[0] * math.cos(angle) - p[1] * math.sin(angle), p[0] * math.sin(angle) + p[1] * math.cos(angle))
+        for p in points
+        if p is not None
+    ]
+    if len(turned) < len(points):
+        return None
+    width, height = (max(axis) - min(axis) for axis in zip(*turned, strict=True))
+    return height, width
+
+
+def apart(exposures: Sequence[Exposure], margin: float, least: float) -> tuple[str, ...]:
+    """Names of the exposures that no chain of overlaps connects with the largest group of the others.
+
+    Parameters
+    ----------
+    exposures : sequence of Exposure
+        Those that do not tell where they point are left out.
+    margin : float
+        How far positions may be off, deg.
+    least : float
+        Part of an exposure's area that has to lie on another one.
+    """
+    known = [(e.rootname, corners) for e in exposures if (corners := outline(e))]
+    groups: list[set[int]] = []
+    for i, (_, corners) in enumerate(known):
+        joined = {i}
+        rest = []
+        for group in groups:
+            if any(_overlap(corners, known[j][1], margin) >= least for j in group):
+                joined |= group
+            else:
+                rest.append(group)
+        groups = [*rest, joined]
+    largest = max(groups, key=lambda g: (len(g), -min(g)), default=set())
+    return tuple(name for i, (name, _) in enumerate(known) if i not in largest)
+
+
+def _overlap(one: tuple[Sky, ...], other: tuple[Sky, ...], margin: float) -> float:
+    """The larger of the parts of each that the other covers, from points spread over both."""
+    return max(_covered(one, other, margin), _covered(other, one, margin))
+
+
+def _covered(one: tuple[Sky, ...], other: tuple[Sky, ...], margin: float) -> float:
+    centre = other[0]
+    area = [to_plane(centre, s) for s in other]
+    mine = [to_plane(centre, s) for s in one]
+    if any(p is None for p in (*area, *mine)):
+        return 0.0
+    a, b, c, d = (p for p in mine if p is not None)
+    steps = [(i + 0.5) / _POINTS for i in range(_POINTS)]
+    inside = 0
+    for u in steps:
+        for v in steps:
+            # bilinear between the corners
+            point = tuple(
+                (a[k] * (1 - u) + b[k] * u) * (1 - v) + (d[k] * (1 - u) + c[k] * u) * v for k in (0, 1)
+            )
+            inside += _inside((point[0], point[1]), [p for p in area if p is not None], margin)
+    return inside / _POINTS**2
+
+
+def _inside(point: Plane, corners: Sequence[Plane], margin: float) -> bool:
+    """Whether a point lies in a convex quadrilateral, or within `margin` of its sides."""
+    sides = []
+    for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
+        cross = (x1 - x0) * (point[1] - y0) - (y1 - y0) * (point[0] - x0)
+        sides.append(cross / math.hypot(x1 - x0, y1 - y0))
+    return all(s >= -margin for s in sides) or all(s <= margin for s in sides)
