@@ -25,10 +25,13 @@ class Engine(Protocol):
     def needs(self, exposure: Exposure) -> Needs:
         """Memory, time and threads for one exposure."""
 
-    def calibrate(self, raw: Path, jref: Path, area: Path, threads: int) -> list[Path]:
+    def calibrate(
+        self, raw: Path, jref: Path, area: Path, threads: int, *, destripe: bool = False
+    ) -> list[Path]:
         """Write the products of one exposure into `area` and return their paths, ``<root>_flt.fits`` first.
 
-        Header values ``jref$name`` are looked up in the folder `jref`, plain paths are taken as given.
+        Header values ``jref$name`` are looked up in the folder `jref`, plain paths are taken as given. With
+        `destripe`, subarrays whose stripes calacs leaves in lose them (`batch.calibration.stripes`).
         """
 
 

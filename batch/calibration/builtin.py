@@ -14,6 +14,7 @@ from batch.calibration.frame import Frame
 from batch.calibration.header import SWITCHES, Setup
 from batch.calibration.references import References
 from batch.calibration.stages import check_trimmed, name_product, run_ccd_stage, run_plane_stage
+from batch.calibration.stripes import leaves_stripes, remove_stripes
 from batch.errors import InputError
 from batch.model.observation import Exposure
 from batch.model.plan import Needs
@@ -59,7 +60,9 @@ class BuiltinEngine:
         seconds = 3 + (2.5e-6 if corrects_cte else 1e-7) * pixels
         return Needs(memory=int(memory), seconds=seconds, timeout=3600.0)
 
-    def calibrate(self, raw: Path, jref: Path, area: Path, threads: int) -> list[Path]:
+    def calibrate(
+        self, raw: Path, jref: Path, area: Path, threads: int, *, destripe: bool = False
+    ) -> list[Path]:
         """Calibrate one exposure.
 
         Parameters
@@ -72,6 +75,8 @@ class BuiltinEngine:
             Where ``<root>_flt.fits`` and, with PCTECORR = PERFORM, ``<root>_flc.fits`` are written.
         threads : int
             How many to use; the result does not depend on it.
+        destripe : bool
+            Remove the stripes that calacs leaves in subarrays after SM4.
 
         Returns
         -------
@@ -95,9 +100,12 @@ class BuiltinEngine:
         check_single(frame.setup)
         check_references(frame)
         corrects_cte = frame.performs("PCTECORR")
+        striped = destripe and leaves_stripes(frame.setup)
         del frame
 
         run_ccd_stage(image, raw, jref, threads)
+        if striped:
+            remove_stripes(image, raw, jref, area)
         self._keep(image, area / f"{root}_blv_tmp.fits")
         products = []
         corrected = None

@@ -16,6 +16,7 @@ from pathlib import Path
 from astropy.io import fits
 
 from batch.calibration.header import mark_engine, read_setup
+from batch.calibration.stripes import leaves_stripes
 from batch.errors import ChildKilledError, InputError, LibraryError, UsageError
 from batch.isolation import child
 from batch.model.observation import Exposure
@@ -33,6 +34,17 @@ import subprocess, sys
 from acstools.calacs import calacs
 try:
     calacs(sys.argv[1], exec_path=sys.argv[2], exe_args=sys.argv[3:])
+except subprocess.CalledProcessError as error:
+    sys.exit(error.returncode if error.returncode > 0 else 128 - error.returncode)
+"""
+# acscte.e takes every processor that it may use and cannot be told otherwise from here
+_CALL_DESTRIPE = """
+import os, random, subprocess, sys
+from acstools.acs_destripe_plus import destripe_plus
+allowed = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, random.sample(allowed, min(int(sys.argv[3]), len(allowed))))
+try:
+    destripe_plus(sys.argv[1], cte_correct=sys.argv[2] == "cte")
 except subprocess.CalledProcessError as error:
     sys.exit(error.returncode if error.returncode > 0 else 128 - error.returncode)
 """
@@ -72,7 +84,9 @@ class CalacsEngine:
         seconds = 10 + (1e-4 if exposure.detector == "WFC" else 1e-6) * pixels
         return Needs(memory=int(200e6 + 100 * pixels), seconds=seconds, timeout=TIMEOUT)
 
-    def calibrate(self, raw: Path, jref: Path, area: Path, threads: int) -> list[Path]:
+    def calibrate(
+        self, raw: Path, jref: Path, area: Path, threads: int, *, destripe: bool = False
+    ) -> list[Path]:
         """Calibrate one exposure; parameters and result as for the engine `builtin`.
 
         Raises
@@ -95,6 +109,9 @@ class CalacsEngine:
             shutil.copyfile(raw, mine)
         log = area / _LOG
         argv = [sys.executable, "-P", "-c", _CALL, raw.name, program, "--nthreads", str(threads)]
+        if destripe and leaves_stripes(setup):
+            cte = "cte" if setup.switches["PCTECORR"] else "no cte"
+            argv = [sys.executable, "-P", "-c", _CALL_DESTRIPE, raw.name, cte, str(threads)]
         # the name behind jref$ is put directly behind the value of jref, so that must end in a slash
         environment = {k: v for k, v in os.environ.items() if k != "imclobber"} | {
             "jref": f"{jref.absolute()}/"

@@ -27,7 +27,7 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
 
 
 STAGE = Stage(
-    "calibrate", "exposure", after=("fetch", "references"), version=1, needs=needs, set_aside_too=True
+    "calibrate", "exposure", after=("fetch", "references"), version=2, needs=needs, set_aside_too=True
 )
 
 
@@ -46,7 +46,7 @@ def run(inputs: Inputs, area: Path, settings: CalibrateSettings) -> Outcome:
     _stand_in(mine["nominal"], raw, inputs.exposure, jref)
     set_header(raw, mine)
     engine = get_engine(settings.engine)
-    paths = engine.calibrate(raw, jref, area, inputs.task.needs.threads)
+    paths = engine.calibrate(raw, jref, area, inputs.task.needs.threads, destripe=settings.destripe)
     if not paths:
         raise InputError.about(
             raw.name,
