@@ -20,6 +20,7 @@ from batch.calibration.header import CYCLE_24, SM4, Setup, add_history
 from batch.calibration.references import References
 from batch.errors import LibraryError
 from batch.isolation import child
+from batch.model.observation import Exposure
 from batch.storage.fits import Image, read_image, write_image
 
 TIMEOUT = 1800.0
@@ -54,6 +55,11 @@ def leaves_stripes(setup: Setup) -> bool:
         and (setup.expstart >= CYCLE_24 or setup.aperture in _TWO_K)
         and setup.switches["BLEVCORR"]
     )
+
+
+def may_leave_stripes(exposure: Exposure) -> bool:
+    """Whether to plan for it, from what is known of an exposure before it is read."""
+    return exposure.detector == "WFC" and exposure.chips == 1 and exposure.start > _FIRST
 
 
 def remove_stripes(image: Image, where: Path, jref: Path, area: Path) -> None:
