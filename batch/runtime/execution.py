@@ -142,7 +142,7 @@ def _run(
     from batch.runtime.capacity import measure
     from batch.runtime.graph import Runner
 
-    equip(client, settings, work)
+    equip(client, settings)
     offered = measure(client)
     listeners.connected(client.dashboard_link)
     events.emit(
@@ -189,21 +189,22 @@ def short_memory() -> Iterator[None]:
         yield
 
 
-def equip(client: Client, settings: ClusterSettings, work: Work) -> None:
+def equip(client: Client, settings: ClusterSettings) -> None:
     """What scheduler and workers are to know of us."""
-    from batch.runtime.leaving import hand_back_when_told
+    from batch.runtime.leaving import end_tasks_with_workers, hand_back_when_told
     from batch.runtime.observatory import watch
     from batch.runtime.placement import prefer_small_workers
 
     watch(client)
     prefer_small_workers(client)
+    end_tasks_with_workers(client)
     if settings.chosen_kind == "local":
         # nannies in this process hear no signal of their own
         return
     grace = settings.grace
     if settings.chosen_kind == "kubernetes":
         grace = max(1, settings.kubernetes.grace - _MARGIN_S)
-    hand_back_when_told(client, grace, work.location)
+    hand_back_when_told(client, grace)
 
 
 @contextlib.contextmanager

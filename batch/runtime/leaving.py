@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed.diagnostics.plugin import NannyPlugin
+from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
 
-from batch.storage.work import Location, open_work
+from batch.isolation.ending import end_children
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,15 +34,12 @@ class Leave(NannyPlugin):  # type: ignore[misc]
     ----------
     grace : float
         s; a little less than what stands between SIGTERM and SIGKILL.
-    location : Location
-        Whose tasks' processes are ended.
     """
 
     name = "acs-batch-leave"
 
-    def __init__(self, grace: float, location: Location) -> None:
+    def __init__(self, grace: float) -> None:
         self.grace = grace
-        self.location = location
 
     async def teardown(self, nanny: Any) -> None:
         """On the nanny, before it ends its worker."""
@@ -62,14 +60,15 @@ class Leave(NannyPlugin):  # type: ignore[misc]
                     address=address, expected=True, close=False, stimulus_id=stimulus
                 )
                 await asyncio.wait_for(unregister, _ANSWER_S)
-                await self._ask(nanny, address, _end, self.location)
 
-    async def _ask(self, nanny: Any, address: str, function: Any, *arguments: Any) -> Any:
+    async def _ask(self, nanny: Any, address: str, function: Any) -> Any:
         from distributed.protocol.pickle import dumps, loads
 
-        async with nanny.rpc(address) as worker:
-            call = worker.run(function=dumps(function), args=dumps(arguments))
-            answer = await asyncio.wait_for(call, _ANSWER_S)
+        async def call() -> Any:
+            async with nanny.rpc(address) as worker:
+                return await worker.run(function=dumps(function))
+
+        answer = await asyncio.wait_for(call(), _ANSWER_S)
         if answer["status"] != "OK":
             raise OSError(answer.get("text", "no answer"))
         result = answer["result"]
@@ -87,12 +86,21 @@ def _busy(dask_worker: Any) -> int:
     return len(dask_worker.state.executing)
 
 
-def _end(location: Location) -> int:
-    from batch.isolation.ending import end_children
+class EndTasks(WorkerPlugin):  # type: ignore[misc]
+    """A worker that ends, for whatever reason, waits for no task: its processes are killed at once."""
 
-    return end_children(open_work(location).local.absolute() / "scratch")
+    name = "acs-batch-end-tasks"
+
+    def teardown(self, worker: Any) -> None:
+        """On the worker, which refuses new tasks by now."""
+        end_children(Path("/"))
 
 
-def hand_back_when_told(client: Client, grace: float, location: Location) -> None:
+def hand_back_when_told(client: Client, grace: float) -> None:
     """Let the workers of somebody else's cluster leave in order, those that come later as well."""
-    client.register_plugin(Leave(grace, location))
+    client.register_plugin(Leave(grace))
+
+
+def end_tasks_with_workers(client: Client) -> None:
+    """Let no worker wait for its task when it is to end."""
+    client.register_plugin(EndTasks())

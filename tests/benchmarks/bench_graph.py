@@ -99,7 +99,7 @@ def overhead(plan: Plan, workers: int, folder: Path) -> None:
     work = open_work(folder / "run")
     settings = ClusterSettings(workers=workers, memory=10**9)
     with work.writer(), short_memory(), connect(settings, plan.tasks, work) as client:
-        equip(client, settings, work)
+        equip(client, settings)
         warm = make_plan(10)
         common = {
             "attempts": 2,

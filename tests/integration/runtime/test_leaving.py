@@ -115,9 +115,9 @@ def test_a_run_is_cancelled_from_another_terminal(toys: Any, programs: Any, kind
         assert all(w.poll() is None for w in workers)
     finish(programs, programs.driver(toys.work.root, **settings))
     repeated = {t for t, times in toys.executed().items() if times > 1}
-    # asn1 may have been under way as well
+    # the other worker may have been at one process of asn1
     assert "gather/asn0" in repeated
-    assert len(repeated) <= 2
+    assert len({t.partition("/")[0] for t in repeated if "asn1" in t}) <= 1
     found = events(toys.work.root)
     assert [e["result"] for e in named(found, "run-ended")] == ["cancelled", "complete"]
     assert named(found, "cancelled")[0]["by"] == "cancel"
