@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,27 @@ def toys(work: ObjectWork, toy_control: Path) -> Any:
     from toyplan import toy_plan
 
     return _runtime.Toys(work, toy_control, toy_plan())
+
+
+@pytest.fixture
+def secret() -> str:
+    """What must not be seen anywhere."""
+    return SECRET
+
+
+@pytest.fixture
+def everything() -> Callable[[ObjectWork], Iterator[tuple[str, bytes]]]:
+    """Whatever a run left, in the bucket and on this machine: names and contents."""
+
+    def found(work: ObjectWork) -> Iterator[tuple[str, bytes]]:
+        client = boto3.client("s3")
+        bucket = work.location.address.split("/")[2]
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for item in page.get("Contents", ()):
+                content = client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+                yield item["Key"], gzip.decompress(content) if item["Key"].endswith(".gz") else content
+        for path in work.local.rglob("*"):
+            if path.is_file():
+                yield str(path), path.read_bytes()
+
+    return found
