@@ -167,7 +167,7 @@ class ClusterSettings(_Section):
     attempts: int = Field(2, ge=1, le=5)
     """How often a task is tried whose failure a retry can mend."""
     window: int = Field(64, ge=1)
-    """Associations in flight at a time."""
+    """Associations in flight at a time; as many as there are workers where that is more."""
     patience: float = Field(300, ge=0)
     """Seconds to wait for a scheduler that was lost to come back."""
     grace: float = Field(20, ge=0)

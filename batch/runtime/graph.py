@@ -71,7 +71,7 @@ class Runner:
     attempts : int
         How often a task is tried at most.
     window : int
-        Associations in flight at a time.
+        Associations in flight at a time; as many as there are workers where that is more.
     capacity : callable
         What the cluster offers now; asked from time to time.
     outcomes : Outcomes, optional
@@ -118,6 +118,8 @@ class Runner:
         self._order = {name: i for i, name in enumerate(dict.fromkeys(t.stage for t in plan.tasks))}
         # a scheduler that serves two runs of the same data must not take one's result for the other's
         self._run = self._events.run or new_run()
+        self.submitted = 0
+        """Processes asked for so far: nodes of the graphs."""
         self._batches: dict[str, _Batch] = {}
         self._open: dict[Any, tuple[str, list[str], Future]] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -145,7 +147,8 @@ class Runner:
         with self._watch:
             while more or self._batches:
                 entering: list[_Batch] = []
-                while more and len(self._batches) < self._window:
+                # an association keeps one worker busy at the least: fewer of them would leave some idle
+                while more and len(self._batches) < max(self._window, self._capacity.workers):
                     batch = next(waiting, None)
                     more = batch is not None
                     if batch is not None:
@@ -208,6 +211,7 @@ class Runner:
                 batch.open.update(members[key][1])
         if not tasks:
             return
+        self.submitted += len(tasks)
         # one message for the whole graph: a submission for each task costs five times as much
         layer = MaterializedLayer(
             tasks, annotations={"resources": resources.__getitem__, "priority": priorities.__getitem__}
