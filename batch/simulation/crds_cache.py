@@ -6,9 +6,12 @@ type of reference file, each with the sha1 of its own text without the sha1sum l
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
+import json
 import pprint
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,7 +132,9 @@ def write(root: Path, settings: VisitSettings, frame: Frame, references: Mapping
     pmap = {"mapping": "PIPELINE", "name": CONTEXT, "parkey": ("INSTRUME",), **header}
     _mapping(mappings / CONTEXT, pmap, _dictionary({"ACS": _IMAP}))
     written = sorted(p.name for p in mappings.iterdir())
-    (config / "server_config").write_text(pprint.pformat(_server(written)), encoding="utf-8")
+    delivered = [*mappings.iterdir(), *(root / "references" / "hst").glob("*.fits")]
+    server = _server(written) | {"download_metadata": _catalogue(delivered)}
+    (config / "server_config").write_text(pprint.pformat(server), encoding="utf-8")
     (config / "ref_cache_subdir_mode").write_text("flat\n", encoding="utf-8")
     (config / "bad_files.txt").write_text("", encoding="utf-8")
     return CONTEXT
@@ -146,6 +151,18 @@ def _mapping(path: Path, header: Mapping[str, object], selector: str) -> None:
     signature = hashlib.sha1(unsigned.encode(), usedforsecurity=False).hexdigest()
     signed = f"header = {_dictionary({**header, 'sha1sum': signature})}\n{body}"
     path.write_text(signed, encoding="utf-8")
+
+
+def _catalogue(files: Iterable[Path]) -> dict[str, str]:
+    """Size and sha1 of every file, packed as the server packs them: JSON, gzip, base64."""
+    entries = {}
+    for path in sorted(files):
+        with path.open("rb") as stream:
+            sha1 = hashlib.file_digest(stream, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+        entries[path.name] = {"size": str(path.stat().st_size), "sha1sum": sha1}
+    # without the time of day, so that the same visit gives the same bytes
+    packed = gzip.compress(json.dumps(entries).encode(), mtime=0)
+    return {"crds_encoded": "1.0", "crds_payload": base64.b64encode(packed).decode("ascii")}
 
 
 def _server(mappings: list[str]) -> dict[str, object]:

@@ -89,6 +89,17 @@ def test_a_damaged_file_in_the_cache_stops_the_run(filled: Planner, store: CrdsS
     assert store.downloads[dark.name] == 1
 
 
+def test_offline_the_catalogue_of_the_last_sync_is_enough(filled: Planner, tmp_path: Path) -> None:
+    """A simulated cache has one, as every cache has that a CRDS client has filled."""
+    filled()
+    (dark,) = filled.cache.rglob("*_drk.fits")
+    dark.chmod(0o644)
+    with dark.open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(DamagedReferenceError, match=r"bytes, .* in CRDS"):
+        filled()
+
+
 @pytest.mark.parametrize("policy", ["note", "stop"])
 def test_bad_files_are_told_of_or_stop_the_run(
     filled: Planner, policy: str, caplog: pytest.LogCaptureFixture
