@@ -205,5 +205,5 @@ def _check(tasks: Iterable[Task], memory: list[int]) -> None:
         raise InsufficientMemoryError(
             f"{len(too_large)} tasks need more memory than any worker has: {worst.id} needs "
             f"{worst.needs.memory / 1e9:.2f} GB, the largest worker offers {largest / 1e9:.2f} GB; "
-            "use fewer workers (--workers), larger ones, or a coarser combine.scale"
+            "use fewer workers (--workers), larger ones, or a coarser scale (combine.scale, sweep.scale)"
         )

@@ -16,6 +16,8 @@ from batch.errors import InputError
 from batch.model.observation import Exposure
 
 DETECTORS = ("WFC", "HRC")
+WCS = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
+"""Keywords of a linear WCS."""
 _REQUIRED = ("INSTRUME", "DETECTOR", "EXPTIME", "EXPSTART", "EXPEND", "SUBARRAY", "CCDAMP", "CCDGAIN")
 
 
@@ -65,9 +67,8 @@ def filters(primary: Any) -> tuple[str, ...]:
 
 def linear_wcs(science: Any) -> tuple[float, ...]:
     """CRVAL, CRPIX and the CD matrix by rows of a chip's header; empty where one of them is missing."""
-    names = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
-    values = tuple(float(science[n]) for n in names if isinstance(science.get(n), (int, float)))
-    a, b, c, d = values[4:] if len(values) == len(names) else (0.0,) * 4
+    values = tuple(float(science[n]) for n in WCS if isinstance(science.get(n), (int, float)))
+    a, b, c, d = values[4:] if len(values) == len(WCS) else (0.0,) * 4
     return values if np.isfinite(values).all() and a * d != b * c else ()
 
 
