@@ -61,6 +61,20 @@ class Bench:
         self.records |= {record.id: record for record in made}
         return made
 
+    def pass_on(self, stage: str, earlier: str) -> None:
+        """Publish the exposures of an earlier stage as those of an association's stage."""
+        (task,) = (t for t in self.tasks.values() if t.stage == stage)
+        place = self.work.folder(task.id)
+        place.mkdir(parents=True)
+        made = []
+        for record in [r for r in self.records.values() if r.stage == earlier]:
+            path = self.path(record, "flt")
+            shutil.copyfile(path, place / path.name)
+            made.append(image_product(place, path.name, "flt"))
+        record = Record(stage, task.subject, task.fingerprint, Status.DONE, products=tuple(made))
+        write_json(place / "record.json", record)
+        self.records[task.id] = record
+
     def sweeping(self, **values: Any) -> Bench:
         """The same work directory with another sweep to be done, and what follows it."""
         settings = override(self.settings, {"sweep": values})

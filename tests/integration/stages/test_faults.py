@@ -77,17 +77,40 @@ def test_pixels_that_are_no_numbers_are_refused_with_the_file(
     assert "not finite" in record.failure.message
 
 
-def test_an_exposure_with_every_pixel_flagged_is_refused(
-    tmp_path: Path, copies: list[Path], bench: Callable[..., Bench]
+@pytest.mark.parametrize(
+    ("weight", "plane", "value", "count", "what"),
+    [
+        ("EXP", "DQ", 4, 1, "all are flagged in DQ"),
+        ("EXP", "DQ", 4, 2, "all are flagged in DQ"),
+        ("ERR", "ERR", 0, 2, "all are flagged in DQ, or have no error in ERR"),
+        ("IVM", "DQ", 4096, 2, "all are flagged in DQ"),
+    ],
+)
+def test_an_exposure_without_any_weight_is_refused_by_name(
+    tmp_path: Path,
+    copies: list[Path],
+    bench: Callable[..., Bench],
+    weight: str,
+    plane: str,
+    value: int,
+    count: int,
+    what: str,
 ) -> None:
-    with fits.open(copies[0], mode="update") as hdus:
-        hdus["DQ", 1].data[:] = 4
-    made = bench(tmp_path / "work", copies[:1])
-    for stage, exposure in (("wcs", "jtst01aaq"), ("align", None)):
-        made.do(stage, exposure=exposure)
+    """Before AstroDrizzle sees it, and whether or not the others have weight."""
+    with fits.open(copies[count - 1], mode="update") as hdus:
+        hdus[plane, 1].data[:] = value
+    made = bench(tmp_path / "work", copies[:count], combine={"weight": weight})
+    # what wcs and align would pass on
+    for e, path in zip(made.association.exposures, copies, strict=False):
+        assert made.do("wcs", exposure=e.rootname).status.ok, path
+    made.pass_on("align", "wcs")
     record = made.do("combine")
     assert record.failure is not None
-    assert record.failure.kind in ("InputError", "LibraryError")
+    assert record.failure.kind == "InputError"
+    assert record.failure.message == (
+        f"{copies[count - 1].name}: no pixel has weight: {what}; leave the exposure out (--exclude), or look "
+        "at combine.bits, the flags that count as good"
+    )
 
 
 def test_constant_planes_without_pixels_become_images(
