@@ -211,6 +211,8 @@ def _near(row: dict[str, Any], position: str) -> bool:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
     mast: Server
 
     def do_POST(self) -> None:

@@ -21,6 +21,13 @@ HEAD = 20 * 2880
 """Bytes that hold the primary header and that of the first chip, in nearly every raw file."""
 _MOST = 50 * HEAD
 _BLOCK = 2880
+_ASKED = {
+    *raw.REQUIRED,
+    *("APERTURE", "FILTER1", "FILTER2", "NEXTEND", "PCTECORR"),
+    *("PROPOSID", "TARGNAME", "RA_TARG", "DEC_TARG", "ASN_ID", "ASN_MTYP"),
+    *("EXTNAME", "NAXIS1", "NAXIS2"),
+    *raw.WCS,
+}
 
 Read = Callable[[int], bytes]
 """Gives the first n bytes of a file, or all of it if it is shorter."""
@@ -100,7 +107,7 @@ def look(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             head, science_head = _heads(read, where)
-            primary, science = fits.Header.fromstring(head), fits.Header.fromstring(science_head)
+            primary, science = _values(head), _values(science_head)
             raw.check_primary(primary, where)
             facts = _facts(primary, science, where, name, size, stamp or header_stamp(size, head), origin)
     except (KeyError, ValueError, TypeError, fits.VerifyError) as error:
@@ -145,6 +152,16 @@ def _heads(read: Read, where: object) -> tuple[bytes, bytes]:
             what = "its header has no END" if first is None else "there is no extension [SCI,1]"
             raise InputError.about(where, what, "fetch the raw file again from the archive")
         count *= 4
+
+
+def _values(head: bytes) -> dict[str, Any]:
+    """The keywords that are asked for, of two hundred: there may be thousands of headers."""
+    found: dict[str, Any] = {}
+    for start in range(0, len(head), 80):
+        keyword = head[start : start + 8].rstrip().decode("ascii", "replace")
+        if keyword in _ASKED and keyword not in found:
+            found[keyword] = fits.Card.fromstring(head[start : start + 80]).value
+    return found
 
 
 def _end(content: bytes, start: int) -> int | None:

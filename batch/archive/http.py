@@ -70,9 +70,13 @@ class Http:
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-            # credentials come from nowhere else: no .netrc for this host
-            self._local.session.auth = lambda request: request
+            made = requests.Session()
+            # proxies and certificates of the environment, looked up once instead of for every request;
+            # credentials come from nowhere else: no .netrc
+            environment = made.merge_environment_settings(self._server, {}, None, None, None)
+            made.proxies, made.verify = environment["proxies"], environment["verify"]
+            made.trust_env = False
+            self._local.session = made
         session: requests.Session = self._local.session
         return session
 

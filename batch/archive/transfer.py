@@ -93,6 +93,9 @@ def _receive(transport: Transport, order: Order, part: Part, until: float) -> st
                     raise TransientError(f"is not here yet: {part.length} of {total or 'unknown'} bytes")
             if total is not None and part.length < total:
                 raise TransientError(f"ended at byte {part.length} of {total}")
-        finally:
+        except BaseException:
+            # what has come is worth keeping only if it did not all come
             part.mark()
+            raise
+    part.close()
     return body.md5

@@ -85,7 +85,8 @@ def read_head(transport: Transport, origin: str, count: int) -> bytes:
     with transport.open(origin, stop=count) as body:
         for chunk in body.chunks:
             content += chunk
-            if len(content) >= count:
+            # a little more is read to the end, so that the connection can be used again
+            if len(content) > 2 * count:
                 break
     whole = count if body.total is None else min(count, body.total)
     if len(content) < whole:

@@ -18,7 +18,7 @@ from batch.model.observation import Exposure
 DETECTORS = ("WFC", "HRC")
 WCS = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
 """Keywords of a linear WCS."""
-_REQUIRED = ("INSTRUME", "DETECTOR", "EXPTIME", "EXPSTART", "EXPEND", "SUBARRAY", "CCDAMP", "CCDGAIN")
+REQUIRED = ("INSTRUME", "DETECTOR", "EXPTIME", "EXPSTART", "EXPEND", "SUBARRAY", "CCDAMP", "CCDGAIN")
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def linear_wcs(science: Any) -> tuple[float, ...]:
 
 def check_primary(primary: Any, path: object) -> None:
     """Raise an `InputError` that names the keyword, unless this is the header of a CCD exposure."""
-    for keyword in _REQUIRED:
+    for keyword in REQUIRED:
         if keyword not in primary:
             raise InputError.about(
                 f"{path}[0] {keyword}", "missing", "fetch the raw file again from the archive"
