@@ -151,9 +151,9 @@ class StatisticsSettings(_Section):
     """Numbers from the weight maps."""
 
     boxes: tuple[Box, ...] = ()
-    """Where RMS/median is measured; none: chosen inside the common coverage."""
+    """Where RMS/median is measured, pixels of the finest scale; none: chosen inside the common coverage."""
     box_size: int = Field(400, ge=16)
-    """Side of the automatic boxes, output pixels; halved until one fits."""
+    """Side of the automatic boxes, output pixels of the finest scale; halved until one fits."""
     box_count: int = Field(5, ge=1, le=100)
     """How many automatic boxes there are at most. The median of their RMS/median is what `select` judges."""
     tile: int = Field(256, ge=32)
@@ -164,7 +164,10 @@ class StatisticsSettings(_Section):
 
 
 class SelectSettings(_Section):
-    """Which pixfrac is chosen: the smallest that stands the three tests of the DrizzlePac documentation.
+    """Which drizzle is chosen of those that stand the three tests of the DrizzlePac documentation.
+
+    That is the one with the first kernel of the settings, at the finest scale, with the smallest pixfrac; a
+    kernel or scale none of whose pixfracs passes is passed over.
 
     No holes, an even weight map, round stars. The ACS drizzling tutorial asks for a RMS/median below "2",
     which reads like a slip: every pixfrac of its own table, with 0.65 at the worst, would pass. The published
