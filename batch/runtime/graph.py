@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Observer = Callable[[Task, Record], None]
-Perform = Callable[..., tuple[Record, ...]]
+# on a worker; a coroutine function where many workers share an event loop
+Perform = Callable[..., Any]
 
 # how long to wait for a task before looking around: for a cancel mark, for workers that came or went
 _TICK_S = 1.0

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import hashlib
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
 # what else a record holds: products, results, versions
 _RECORD_BYTES = 2000
+
+_WORKERS = 100
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,38 @@ class Figures:
     def rate(self) -> float:
         """Processes that the scheduler started and ended, per second."""
         return self.processes / self.wall
+
+    @property
+    def scheduler_cost(self) -> float:
+        """CPU of the scheduler, s a process; it has one thread."""
+        return self.scheduler_cpu / self.processes
+
+    @property
+    def driver_cost(self) -> float:
+        """CPU of the driver, s a process."""
+        return self.driver_cpu / self.processes
+
+    @property
+    def mean(self) -> float:
+        """Duration of a process in truth, s."""
+        return self.busy * self.speed / self.processes
+
+    @property
+    def most_workers(self) -> int:
+        """How many workers one scheduler can keep busy: beyond, tasks end faster than it sends new ones."""
+        return int(self.mean / max(self.scheduler_cost, self.driver_cost))
+
+    def text(self) -> str:
+        """For people."""
+        return (
+            f"{self.tasks} tasks in {self.processes} processes of {self.mean:.1f} s (mean) on {self.workers} "
+            f"workers: {self.wall:.0f} s at {self.speed:g} times the speed\n"
+            f"scheduler: {self.rate:.0f} processes/s, {1e3 * self.scheduler_cost:.2f} ms CPU each, "
+            f"{self.scheduler_memory / 1e6:.0f} MB\n"
+            f"driver: {1e3 * self.driver_cost:.2f} ms CPU a process, {self.driver_memory / 1e6:.0f} MB\n"
+            f"workers had a task for {self.used:.0%} of the time\n"
+            f"one scheduler keeps up with about {self.most_workers} workers at true durations\n"
+        )
 
     @property
     def used(self) -> float:
@@ -216,9 +249,36 @@ def _cpu(process: object) -> float:
     return float(times.user + times.system)
 
 
-def typical(known: Mapping[str, Sequence[Measured]]) -> dict[str, Measured]:
-    """Median duration and largest memory of each stage."""
-    return {
-        stage: Measured(statistics.median(m.seconds for m in many), max(m.memory for m in many))
-        for stage, many in known.items()
-    }
+def run(
+    settings: Settings,
+    exposures: int,
+    known: Mapping[str, Sequence[Measured]],
+    *,
+    speed: float,
+    processes: int,
+) -> Figures:
+    """Rehearse the reduction of so many exposures.
+
+    Parameters
+    ----------
+    settings : Settings
+        `cluster.workers` (100 if not given) and `cluster.classes` say what is simulated.
+    exposures : int
+        Full WFC frames.
+    known : mapping
+        As `measured` gives it.
+    speed : float
+        Durations are divided by it.
+    processes : int
+        How many processes the workers share.
+    """
+    from batch.runtime.classes import promised, worker_classes
+    from batch.runtime.execution import equip
+    from batch.runtime.simulated import cluster
+
+    plan = large_plan(exposures, known, settings)
+    asked = settings.cluster.model_copy(update={"workers": settings.cluster.workers or _WORKERS})
+    classes = {promised(c.memory): c.workers for c in worker_classes(asked, plan.tasks)}
+    with cluster(classes, processes) as (client, scheduler):
+        equip(client, settings.cluster)
+        return rehearse(client, plan, speed=speed, window=settings.cluster.window, scheduler=scheduler)
