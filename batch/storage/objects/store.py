@@ -94,10 +94,11 @@ class Store:
 
     @functools.cached_property
     def _client(self) -> Any:
-        import boto3
+        import botocore.session
         from botocore.config import Config
 
-        session = boto3.session.Session()
+        session = botocore.session.get_session()
+        session.register_component("data_loader", _descriptions())
         config = Config(
             connect_timeout=min(10.0, self._timeout),
             read_timeout=self._timeout,
@@ -107,7 +108,8 @@ class Store:
                 "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", _ATTEMPTS)),
             },
         )
-        return session.client("s3", config=config)
+        with store_errors(self.url("")):
+            return session.create_client("s3", config=config)
 
     def url(self, name: str) -> str:
         """``s3://bucket/prefix/name``"""
@@ -178,12 +180,11 @@ class Store:
         about = {"ContentType": _type(name), "Metadata": {"sha256": sha256} if sha256 else {}}
         with store_errors(self.url(name)):
             if path.stat().st_size > _LARGE:
-                from boto3.s3.transfer import TransferConfig
+                from boto3.s3.transfer import S3Transfer, TransferConfig
 
                 config = TransferConfig(_LARGE, max_concurrency=4, multipart_chunksize=_LARGE)
-                self._client.upload_file(
-                    str(path), self.bucket, self.prefix + name, ExtraArgs=about, Config=config
-                )
+                transfer = S3Transfer(self._client, config)
+                transfer.upload_file(str(path), self.bucket, self.prefix + name, extra_args=about)
                 return
             if sha256:
                 about["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
@@ -245,6 +246,14 @@ class Store:
 
     def _key(self, name: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self.prefix + name}
+
+
+@functools.cache
+def _descriptions() -> Any:
+    """What botocore knows of S3: read once, because that takes six times as long as the rest of a client."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _persistently(once: Callable[[], T]) -> T:

@@ -301,6 +301,7 @@ def test_addresses_that_are_none(address: str, message: str) -> None:
     assert "hidden" not in caught.value.message
 
 
+@pytest.mark.slow
 def test_workers_try_again_and_say_what_cannot_be_mended(toys: Any, client: Any, proxy: Any) -> None:
     """Each of boto3's attempts at one task's product fails; then another task may not write."""
     proxy.faults[:] = [Fault("answer", "PUT", r"/gather/asn0/.*/number\.txt", times=3)]

@@ -177,6 +177,7 @@ def test_an_answer_that_was_lost_is_no_conflict(work: ObjectWork) -> None:
     assert state(work.location) is State.DONE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(6))
 def test_killed_at_any_request_of_publishing_it_is_done_or_not(
     location: Location, bucket: str, step: int

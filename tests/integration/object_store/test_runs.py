@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 
 from batch.model.record import Status
 from batch.storage import ledger
@@ -28,6 +29,7 @@ def test_every_task_runs_once_and_a_second_run_does_nothing(toys: Any, client: A
     assert not toys.executed()
 
 
+@pytest.mark.slow
 def test_what_was_lost_is_made_again_alone(toys: Any, client: Any, bucket: str) -> None:
     """A record without its products is none."""
     toys.run(client)
@@ -40,6 +42,7 @@ def test_what_was_lost_is_made_again_alone(toys: Any, client: Any, bucket: str) 
     assert states(toys) == {State.DONE}
 
 
+@pytest.mark.slow
 def test_failures_are_kept_in_the_bucket_and_mended_by_another_run(toys: Any, client: Any) -> None:
     order = toys.order("single/asn0/j0000x01q", "input-error")
     records = toys.run(client)
