@@ -50,7 +50,7 @@ class Patience:
 
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            growing = min(_LONGEST, self.first_wait * 2 ** (state.attempt_number - 1))
+            growing = min(_LONGEST, self.first_wait * 2.0 ** (state.attempt_number - 1))
             asked = error.after if isinstance(error, TransientError) else 0.0
             # many that failed at once do not all come back at once
             return max(growing * random.uniform(0.5, 1.5), asked)

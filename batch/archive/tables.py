@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,12 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from batch.errors import InputError
+from batch.errors import InputError, UnsafeNameError
 from batch.model.names import rootname
+from batch.storage.planes import walk
+
+_FORM = re.compile(r"(\d{0,9})([LXBIJKAEDCMPQ])")
+_WIDTHS = dict(zip("LBIJKAEDCMPQ", (1, 1, 2, 4, 8, 1, 4, 8, 8, 16, 8, 16), strict=True))
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,12 @@ def read_table(path: Path) -> tuple[Row, ...]:
         If a member's name is no rootname.
     """
     try:
-        with path.open("rb") as stream, fits.open(stream, memmap=False) as hdus:
-            table = hdus[1].data
-            names, kinds = list(table["MEMNAME"]), list(table["MEMTYPE"])
-            has = "MEMPRSNT" in table.names
-            present = [bool(v) for v in table["MEMPRSNT"]] if has else [True] * len(names)
-    except (OSError, KeyError, IndexError, TypeError, ValueError, fits.VerifyError) as error:
+        columns = _columns(path)
+        names, kinds = ([_text(v) for v in columns[c]] for c in ("MEMNAME", "MEMTYPE"))
+        present = [v == b"T" for v in columns.get("MEMPRSNT", ())] or [True] * len(names)
+    except UnsafeNameError:
+        raise
+    except (InputError, OSError, LookupError, TypeError, ValueError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise _broken(path, text) from None
     rows = tuple(
@@ -51,6 +56,38 @@ def read_table(path: Path) -> tuple[Row, ...]:
     if not rows:
         raise _broken(path, "there is no exposure in it")
     return rows
+
+
+def _columns(path: Path) -> dict[str, list[bytes]]:
+    """The bytes of each value of the first table, by column.
+
+    Read here because a general reader takes ten times as long, and there may be thousands of tables.
+
+    Source: FITS standard 4.0, section 7.3.
+    """
+    for header, offset in walk(path):
+        if header.get("XTENSION") != "BINTABLE":
+            continue
+        width, rows = int(header["NAXIS1"]), int(header["NAXIS2"])
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            content = stream.read(width * rows)
+        found, start = {}, 0
+        for n in range(1, int(header["TFIELDS"]) + 1):
+            form = _FORM.match(str(header[f"TFORM{n}"]).strip())
+            if form is None:
+                raise ValueError(f"TFORM{n} cannot be read")
+            repeat = int(form[1] or 1)
+            end = start + (-(-repeat // 8) if form[2] == "X" else repeat * _WIDTHS[form[2]])
+            name = str(header.get(f"TTYPE{n}", "")).strip().upper()
+            found[name] = [content[row * width + start : row * width + end] for row in range(rows)]
+            start = end
+        return found
+    raise ValueError("there is no table in it")
+
+
+def _text(value: bytes) -> str:
+    return value.partition(b"\0")[0].decode("ascii").strip()
 
 
 def working_copy(source: Path, target: Path) -> None:
