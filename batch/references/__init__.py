@@ -3,7 +3,7 @@
 ::
 
     needed.py     which keywords the switches of a header read
-    bestrefs.py   which files CRDS names for them
+    bestrefs.py   which files CRDS names for them (recommend.py)
     custom.py     files of the user's own in their place
     location.py   the CRDS cache
     context.py    which cache, server and context a run has

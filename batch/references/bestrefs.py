@@ -1,16 +1,20 @@
 """Which reference files CRDS names for exposures, and what of them is there.
 
-The `crds bestrefs` program is given copies of headers alone: names depend on nothing else.
+Names depend on headers alone. The crds library runs in a process of its own (`recommend`): it reads its
+environment once, at import.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 from batch.calibration_settings import ReferencesSettings, switch_values
 from batch.errors import LibraryError, MissingReferenceError, UsageError
@@ -20,8 +24,6 @@ from batch.references.location import Cache
 from batch.references.needed import KEYWORDS, NOMINAL, needed_keywords, switches_off
 from batch.references.service import NO_SERVER, environment
 from batch.storage.raw import filters
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,15 @@ class Resolution:
         return {n: Path(p) for n, p in self.files.items() if n not in own}
 
 
-def resolve(raws: Sequence[Path], settings: ReferencesSettings, area: Path) -> dict[str, Resolution]:
-    """Ask `crds bestrefs` for the reference files of raw exposures.
+def resolve(raws: Sequence[Path], settings: ReferencesSettings) -> dict[str, Resolution]:
+    """Ask CRDS for the reference files of raw exposures.
 
     Parameters
     ----------
     raws : sequence of Path
-        Raw files; their names begin with the rootname. Never written to.
+        Raw files, or their headers alone; their names begin with the rootname. Never written to.
     settings : ReferencesSettings
         With cache and context filled in (`batch.references.context`), and the switches of calibrate.
-    area : Path
-        A folder for the header copies.
 
     Returns
     -------
@@ -85,73 +85,99 @@ def resolve(raws: Sequence[Path], settings: ReferencesSettings, area: Path) -> d
         raise UsageError("references.cache: no CRDS cache was given; use --crds-cache DIR, or set CRDS_PATH")
     cache = Cache(settings.cache)
     asked = switch_values(settings.switches)
-    stubs = [_header_copy(raw, area, asked) for raw in raws]
-    for start in range(0, len(stubs), 500):
-        _bestrefs([s.name for s in stubs[start : start + 500]], cache, settings.context, area)
     customs = [custom.parse(text) for text in settings.custom]
-    return {
-        raw.name.partition("_")[0]: _resolution(s, cache, asked, customs)
-        for raw, s in zip(raws, stubs, strict=True)
-    }
+    found = {}
+    with contextlib.closing(_recommended(raws, asked, cache, settings.context)) as recommended:
+        for raw, header in recommended:
+            root = raw.name.partition("_")[0]
+            found[root] = _resolution(
+                header, raw.name, cache, asked, custom.choose(customs, root, filters(header))
+            )
+    return found
 
 
-def _header_copy(raw: Path, area: Path, switches: Mapping[str, str]) -> Path:
+def _recommended(
+    raws: Sequence[Path], asked: Mapping[str, str], cache: Cache, context: str
+) -> Generator[tuple[Path, dict[str, str]]]:
+    """Each raw file with its header as CRDS and the user want it; one process of crds serves all of them."""
+    # files that CRDS calls bad are told of, or refused, by whoever asked
+    tolerant = {"CRDS_ALLOW_BAD_REFERENCES": "1", "CRDS_ALLOW_BAD_RULES": "1"}
+    command = [sys.executable, "-P", "-m", "batch.references.recommend", context]
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            command,
+            env=environment(cache, NO_SERVER, context) | tolerant,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None  # PIPE was asked for
+        assert process.stdout is not None
+        try:
+            for raw in raws:
+                header = {**read_header(raw), **asked}
+                answer = _ask(header, process.stdin, process.stdout)
+                if "names" not in answer:
+                    words = answer.get("error") or _last_line(said)
+                    raise LibraryError(
+                        f"crds bestrefs of {raw.name} with context {context} in {cache.root}: {words}; "
+                        "check the context and the exposure's header"
+                    )
+                yield raw, {**header, **answer["names"]}
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            process.stdout.close()
+
+
+def _ask(header: Mapping[str, str], question: IO[str], answer: IO[str]) -> dict[str, Any]:
+    """One question to the process; nothing if it has ended."""
+    try:
+        question.write(json.dumps(header) + "\n")
+        question.flush()
+        return dict(json.loads(answer.readline() or "{}"))
+    except (BrokenPipeError, ValueError):
+        return {}
+
+
+def _last_line(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    lines = stream.read().decode("utf-8", "replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no message")
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The primary header of a file as text, by keyword."""
     from astropy.io import fits
 
-    stub = area / raw.name
-    header = fits.getheader(raw, 0)
-    for switch, value in switches.items():
-        header[switch] = value
-    fits.PrimaryHDU(header=header).writeto(stub, output_verify="silentfix")
-    return stub
-
-
-def _bestrefs(names: Sequence[str], cache: Cache, context: str, area: Path) -> None:
-    # files that CRDS calls bad are told of, or refused, by whoever asked; bestrefs itself would stop
-    tolerant = {"CRDS_ALLOW_BAD_REFERENCES": "1", "CRDS_ALLOW_BAD_RULES": "1"}
-    # CRDS joins and splits its command line at blanks: plain file names in the current folder have none
-    command = [sys.executable, "-P", "-m", "crds.bestrefs", "--new-context", context]
-    done = subprocess.run(
-        [*command, "--update-bestrefs", "--files", *names],
-        cwd=area,
-        env=environment(cache, NO_SERVER, context) | tolerant,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    log.info("%s", (done.stdout + done.stderr).strip())
-    errors = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
-    if done.returncode or errors:
-        words = (errors or done.stderr.splitlines() or ["no message"])[-1].strip()
-        raise LibraryError(
-            f"crds bestrefs with context {context} in {cache.root}: {words}; "
-            "check the context and the exposure's header"
-        )
+    header = fits.getheader(path, 0)
+    return {k: str(v) for k, v in header.items() if k not in ("", "COMMENT", "HISTORY")}
 
 
 def _resolution(
-    stub: Path, cache: Cache, asked: Mapping[str, str], customs: Sequence[custom.Custom]
+    header: Mapping[str, str],
+    where: str,
+    cache: Cache,
+    asked: Mapping[str, str],
+    own: Mapping[str, custom.Custom],
 ) -> Resolution:
-    from astropy.io import fits
-
-    header = fits.getheader(stub, 0)
-    own = custom.choose(customs, stub.name.partition("_")[0], filters(header))
-    keywords = {k: str(header[k]).strip() for k in KEYWORDS if str(header.get(k, "")).strip()}
+    keywords = {k: header[k].strip() for k in KEYWORDS if header.get(k, "").strip()}
     keywords |= {k: f"jref${c.name}" for k, c in own.items()}
     needed = {k: v for k in needed_keywords(header) if "$" in (v := keywords.get(k, ""))}
     files: dict[str, str] = {}
     missing = {}
     for keyword, value in needed.items():
-        name = plain_name(value.rpartition("$")[2], f"{stub.name} {keyword}")
+        name = plain_name(value.rpartition("$")[2], f"{where} {keyword}")
         path = own[keyword].path if keyword in own else cache.find(name)
         if path is None:
             missing[keyword] = name
         elif files.setdefault(name, str(path)) != str(path):
-            raise UsageError(
-                f"--reference {keyword}: {stub.name} needs CRDS's own {name} too; rename your file"
-            )
+            raise UsageError(f"--reference {keyword}: {where} needs CRDS's own {name} too; rename your file")
     used = {k: own[k].sha256 for k in own if k in needed}
-    return Resolution(keywords, files, missing, switches_off(header, missing), asked, used)
+    return Resolution(keywords, files, missing, switches_off(header, missing), dict(asked), used)
 
 
 def again(found: Resolution, cache: Cache) -> Resolution:

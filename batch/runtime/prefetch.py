@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,8 +65,7 @@ def prepare(
     members = {e.rootname: e for a in associations for e in a.members}
     customs = [custom.parse(text) for text in pinned.custom]
     custom.check(customs, {root: e.filters for root, e in members.items()})
-    with tempfile.TemporaryDirectory(prefix="acs-batch-references-") as area:
-        found = bestrefs.resolve(sorted(set(raws.values())), pinned, Path(area)) if raws else {}
+    found = bestrefs.resolve(sorted(set(raws.values())), pinned) if raws else {}
     unknown: dict[str, str] = {}
     if fetch:
         roots = list(found)

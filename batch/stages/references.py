@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
-    """One call of `crds bestrefs` on a header; with sync, the time to wait for others that download too."""
+    """One question to crds; with sync, the time to wait for others that download too."""
     fetches = settings.references.sync == "missing"
     return Needs(memory=200_000_000, seconds=3, timeout=6 * 3600 if fetches else 600, network=fetches)
 
@@ -40,7 +40,7 @@ def run(inputs: Inputs, area: Path, settings: ReferencesSettings) -> Outcome:
 
     raw = inputs.file("fetch", "raw")
     root = inputs.exposure.rootname
-    named = resolve([raw], settings, area)
+    named = resolve([raw], settings)
     (found,), unknown = obtain.fetch_missing([named[root]], settings)
     if found.missing and settings.missing == "stop":
         raise missing_error({root: found}, unknown)

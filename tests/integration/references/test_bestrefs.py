@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,44 @@ from astropy.io import fits
 
 from batch.calibration_settings import ReferencesSettings
 from batch.errors import LibraryError, MissingReferenceError, UnsafeNameError, UsageError
+from batch.references import service
 from batch.references.bestrefs import Resolution, missing_error, resolve
 from batch.references.context import locate_cache
 from batch.references.location import Cache
-from batch.references.needed import needed_keywords
+from batch.references.needed import KEYWORDS, needed_keywords
+
+OTHERS = (
+    {
+        "DETECTOR": "WFC",
+        "CCDAMP": "ABCD",
+        "CCDGAIN": 2.0,
+        "FILTER1": "F606W",
+        "FILTER2": "CLEAR2L",
+        "APERTURE": "WFC",
+        "DATE-OBS": "2015-05-05",
+        "PCTECORR": "PERFORM",
+        "FLSHCORR": "PERFORM",
+        "FLASHCUR": "LOW",
+        "FLASHDUR": 4.6,
+        "FLASHSTA": "SUCCESSFUL",
+        "SHUTRPOS": "B",
+        "SINKCORR": "PERFORM",
+        "DRIZCORR": "PERFORM",
+    },
+    {
+        "DETECTOR": "WFC",
+        "CCDAMP": "C",
+        "CCDGAIN": 2.0,
+        "FILTER1": "CLEAR1L",
+        "FILTER2": "F814W",
+        "APERTURE": "WFC2C-1K",
+        "SUBARRAY": True,
+        "DATE-OBS": "2006-03-13",
+        "FLATCORR": "OMIT",
+    },
+    {"DETECTOR": "WFC", "CCDAMP": "ABCD", "FILTER1": "G800L", "FILTER2": "CLEAR2L", "CRCORR": "PERFORM"},
+    {"FILTER1": "CLEAR1S", "FILTER2": "F435W", "DATE-OBS": "2003-01-01"},
+)
 
 
 @pytest.fixture
@@ -31,11 +67,37 @@ def test_the_context_is_the_caches_own(settings: ReferencesSettings) -> None:
     assert settings.context == "hst_0729.pmap"
 
 
+def by_program(raws: list[Path], settings: ReferencesSettings, area: Path) -> dict[str, fits.Header]:
+    """What ``crds bestrefs`` writes into copies of the headers."""
+    area.mkdir()
+    for raw in raws:
+        fits.PrimaryHDU(header=fits.getheader(raw, 0)).writeto(area / raw.name, output_verify="silentfix")
+    environment = service.environment(Cache(settings.cache), service.NO_SERVER, settings.context)
+    command = [sys.executable, "-m", "crds.bestrefs", "--new-context", settings.context, "--update-bestrefs"]
+    done = subprocess.run(
+        [*command, "--files", *(raw.name for raw in raws)], cwd=area, env=environment, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    return {raw.name.partition("_")[0]: fits.getheader(area / raw.name, 0) for raw in raws}
+
+
 def test_names_agree_with_the_command_line(
     settings: ReferencesSettings, raws: list[Path], tmp_path: Path
 ) -> None:
-    found = resolve(raws, settings, tmp_path)
-    assert set(found) == {"j8bt05njq", "j8bt06o6q", "j8bt09jcq"}
+    """For the real exposures, and for the first as if it were another detector's, filter's and epoch's."""
+    for number, changes in enumerate(OTHERS):
+        header = fits.getheader(raws[0], 0)
+        header.update(changes)
+        path = tmp_path / f"j8bt{number:02d}aaq_raw.fits"
+        fits.PrimaryHDU(header=header).writeto(path, output_verify="silentfix")
+        raws = [*raws, path]
+    found = resolve(raws, settings)
+    truth = by_program(raws, settings, tmp_path / "program")
+    assert set(found) == set(truth)
+    assert {"j8bt05njq", "j8bt06o6q", "j8bt09jcq"} < set(found)
+    for root, header in truth.items():
+        expected = {k: str(header[k]).strip() for k in KEYWORDS if str(header.get(k, "")).strip()}
+        assert found[root].keywords == expected, root
     f555w = found["j8bt05njq"]
     assert f555w.keywords["BIASFILE"] == "jref$m4r1753rj_bia.fits"
     assert f555w.keywords["OSCNTAB"] == "jref$14s1737dj_osc.fits"
@@ -45,7 +107,7 @@ def test_names_agree_with_the_command_line(
 def test_missing_files_turn_their_steps_off(
     settings: ReferencesSettings, raws: list[Path], tmp_path: Path
 ) -> None:
-    found = resolve(raws[:1], settings, tmp_path)["j8bt05njq"]
+    found = resolve(raws[:1], settings)["j8bt05njq"]
     assert set(found.missing) == {
         "CCDTAB",
         "OSCNTAB",
@@ -66,7 +128,7 @@ def test_missing_files_turn_their_steps_off(
 def test_one_message_lists_every_missing_file_once(
     settings: ReferencesSettings, raws: list[Path], tmp_path: Path
 ) -> None:
-    error = missing_error(resolve(raws, settings, tmp_path))
+    error = missing_error(resolve(raws, settings))
     assert isinstance(error, MissingReferenceError)
     assert error.message.count("o1515069j_ccd.fits (CCDTAB; j8bt05njq, j8bt06o6q, j8bt09jcq)") == 1
     assert "m4m0925ij_bia.fits (BIASFILE; j8bt09jcq)" in error.message
@@ -77,18 +139,14 @@ def test_a_read_only_cache_stays_as_it_is(raws: list[Path], shared: Path, tmp_pa
     cache = tmp_path / "cache"
     shutil.copytree(shared / "data/crds_cache", cache)
     before = {p: p.stat().st_mtime_ns for p in cache.rglob("*")}
-    area = tmp_path / "area"
-    area.mkdir()
-    resolve(raws[:1], locate_cache(ReferencesSettings(cache=cache), {}), area)
+    resolve(raws[:1], locate_cache(ReferencesSettings(cache=cache), {}))
     assert {p: p.stat().st_mtime_ns for p in cache.rglob("*")} == before
 
 
 def test_raw_files_are_not_touched(settings: ReferencesSettings, raws: list[Path], tmp_path: Path) -> None:
     copy = Path(shutil.copy(raws[0], tmp_path))
     before = copy.read_bytes()
-    area = tmp_path / "area"
-    area.mkdir()
-    resolve([copy], settings, area)
+    resolve([copy], settings)
     assert copy.read_bytes() == before
 
 
@@ -98,22 +156,26 @@ def test_crds_own_words_are_passed_on(settings: ReferencesSettings, raws: list[P
     del header["INSTRUME"]
     broken = tmp_path / raws[0].name
     fits.PrimaryHDU(header=header).writeto(broken)
-    area = tmp_path / "area"
-    area.mkdir()
-    with pytest.raises(LibraryError, match=r"crds bestrefs with context hst_0729\.pmap"):
-        resolve([broken], settings, area)
+    with pytest.raises(LibraryError, match=r"j8bt05njq_raw\.fits with context hst_0729\.pmap.*INSTRUME"):
+        resolve([broken], settings)
 
 
-def test_a_name_that_leads_out_is_refused(shared: Path, raws: list[Path], tmp_path: Path) -> None:
+def test_a_name_that_leads_out_is_refused(
+    settings: ReferencesSettings, raws: list[Path], tmp_path: Path
+) -> None:
     """CRDS leaves keywords of types it does not know; whatever stands there must not become a path."""
-    from batch.references import bestrefs
-
-    stub = tmp_path / raws[0].name
     header = fits.getheader(raws[0], 0)
-    header["CCDTAB"] = "jref$../../secret.fits"
-    fits.PrimaryHDU(header=header).writeto(stub)
-    with pytest.raises(UnsafeNameError, match="CCDTAB"):
-        bestrefs._resolution(stub, Cache(shared / "data/crds_cache"), {}, [])
+    header["SATUFILE"] = "jref$../../secret.fits"
+    path = tmp_path / raws[0].name
+    fits.PrimaryHDU(header=header).writeto(path, output_verify="silentfix")
+    with pytest.raises(UnsafeNameError, match="SATUFILE"):
+        resolve([path], settings)
+
+
+def test_a_crds_that_does_not_start_is_told_of(raws: list[Path], tmp_path: Path) -> None:
+    settings = ReferencesSettings(cache=tmp_path / "empty", context="hst_0729.pmap")
+    with pytest.raises(LibraryError, match=r"crds bestrefs of j8bt05njq_raw\.fits"):
+        resolve(raws[:1], settings)
 
 
 def test_a_file_is_found_in_either_layout(tmp_path: Path) -> None:
