@@ -14,8 +14,12 @@ Sky = tuple[float, float]
 """Right ascension and declination, deg."""
 Plane = tuple[float, float]
 
-GAP, _POINTS = 50, 24
-"""Pixels between WFC's chips; points each way that stand for an area."""
+GAP = 50
+"""Pixels between WFC's chips."""
+_POINTS = 24
+"""Points each way that stand for an area."""
+_QUARTER = 0.2
+"""Where the middle of an exposure lies on another one of its size, a quarter of it does or nearly so."""
 
 
 def outline(exposure: Exposure) -> tuple[Sky, ...]:
@@ -95,7 +99,7 @@ def apart(exposures: Sequence[Exposure], margin: float, least: float) -> tuple[s
         joined = {i}
         rest = []
         for group in groups:
-            if any(_overlap(corners, known[j][1], margin) >= least for j in group):
+            if any(_overlap(corners, known[j][1], margin, least) for j in group):
                 joined |= group
             else:
                 rest.append(group)
@@ -104,28 +108,37 @@ def apart(exposures: Sequence[Exposure], margin: float, least: float) -> tuple[s
     return tuple(name for i, (name, _) in enumerate(known) if i not in largest)
 
 
-def _overlap(one: tuple[Sky, ...], other: tuple[Sky, ...], margin: float) -> float:
-    """The larger of the parts of each that the other covers, from points spread over both."""
-    return max(_covered(one, other, margin), _covered(other, one, margin))
+def _overlap(one: tuple[Sky, ...], other: tuple[Sky, ...], margin: float, least: float) -> bool:
+    """Whether one of them covers that part of the other."""
+    return any(_covers(a, b, margin, least) for a, b in ((one, other), (other, one)))
 
 
-def _covered(one: tuple[Sky, ...], other: tuple[Sky, ...], margin: float) -> float:
-    centre = other[0]
-    area = [to_plane(centre, s) for s in other]
-    mine = [to_plane(centre, s) for s in one]
-    if any(p is None for p in (*area, *mine)):
-        return 0.0
-    a, b, c, d = (p for p in mine if p is not None)
+def _covers(one: tuple[Sky, ...], other: tuple[Sky, ...], margin: float, least: float) -> bool:
+    """Whether `one` covers that part of `other`, by points spread over it."""
+    area, mine = ([to_plane(one[0], sky) for sky in corners] for corners in (one, other))
+    known = [p for p in area if p is not None]
+    corners = [p for p in mine if p is not None]
+    if len(known) < len(area) or len(corners) < len(mine):
+        return False
+    middle, centre = _middle(corners), _middle(known)
+    reach = sum(math.dist(m, quad[0]) for m, quad in ((middle, corners), (centre, known)))
+    if math.dist(middle, centre) > 2 * reach + margin:
+        return False
+    if least <= _QUARTER and _inside(middle, known, 0.0):
+        return True
+    a, b, c, d = corners
     steps = [(i + 0.5) / _POINTS for i in range(_POINTS)]
     inside = 0
     for u in steps:
         for v in steps:
             # bilinear between the corners
-            point = tuple(
-                (a[k] * (1 - u) + b[k] * u) * (1 - v) + (d[k] * (1 - u) + c[k] * u) * v for k in (0, 1)
-            )
-            inside += _inside((point[0], point[1]), [p for p in area if p is not None], margin)
-    return inside / _POINTS**2
+            x, y = ((a[k] * (1 - u) + b[k] * u) * (1 - v) + (d[k] * (1 - u) + c[k] * u) * v for k in (0, 1))
+            inside += _inside((x, y), known, margin)
+    return inside >= least * _POINTS**2
+
+
+def _middle(corners: Sequence[Plane]) -> Plane:
+    return sum(x for x, _ in corners) / len(corners), sum(y for _, y in corners) / len(corners)
 
 
 def _inside(point: Plane, corners: Sequence[Plane], margin: float) -> bool:
