@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from batch.errors import WorkDirectoryBusyError
+from batch.errors import StorageError, WorkDirectoryBusyError
 from batch.storage.work import Location, Work, open_work
 
 if TYPE_CHECKING:
@@ -70,6 +70,10 @@ def asked(work: Work) -> bool:
     try:
         work.read(MARK)
     except FileNotFoundError:
+        return False
+    except StorageError as error:
+        # a store that is away for a while ends no run; it is asked again soon
+        log.warning("%s", error.message)
         return False
     return True
 

@@ -71,7 +71,10 @@ def blocked(request: Request, needed: Sequence[Record]) -> tuple[Record, ...]:
 
 def _unless_done(request: Request, needed: tuple[Record, ...]) -> tuple[Record, ...]:
     work = open_work(request.work)
-    published = {t.id: r for t in request.tasks if (r := valid_record(work, t)) is not None}
+    try:
+        published = {t.id: r for t in request.tasks if (r := valid_record(work, t)) is not None}
+    except BatchError as error:
+        return _failed(request, _failure(error))
     todo = tuple(t for t in request.tasks if t.id not in published)
     if todo:
         announcing.started(request)

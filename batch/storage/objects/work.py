@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from batch.errors import BatchError, StorageError
+from batch.errors import BatchError, StorageError, StorageRefusedError
 from batch.model.record import Record
 from batch.storage import scratch
 from batch.storage.files import storage_errors, to_json
@@ -69,18 +69,22 @@ class ObjectWork:
         Raises
         ------
         StorageError
-            If it cannot be made, or belongs to somebody else.
+            If it cannot be made.
+        StorageRefusedError
+            If it belongs to somebody else.
         """
-        own = f"acs-batch-{os.getuid()}"
-        base = Path(self._location.scratch or Path(tempfile.gettempdir()) / own)
+        # anybody may make folders where temporary files go
+        temporary = Path(tempfile.gettempdir()) / f"acs-batch-{os.getuid()}"
+        given = Path(self._location.scratch) if self._location.scratch else None
+        base = given or temporary
         key = sha256(self._location.address.encode()).hexdigest()[:12]
         folder = base / f"{self._store.bucket}-{key}"
         with storage_errors(folder):
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
+            if any(p.is_symlink() or p.lstat().st_uid != os.getuid() for p in {base, folder} - {given}):
+                raise StorageRefusedError(f"{folder}: belongs to another user; set cluster.scratch")
             (folder / "scratch").mkdir(exist_ok=True)
-            if folder.lstat().st_uid != os.getuid():
-                raise StorageError(f"{folder}: belongs to another user; set cluster.scratch")
         return folder
 
     @property

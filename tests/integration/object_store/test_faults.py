@@ -7,6 +7,8 @@ Each fault is done to real requests of boto3 to a real S3 server, by a proxy in 
 from __future__ import annotations
 
 import dataclasses
+import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -301,17 +303,35 @@ def test_addresses_that_are_none(address: str, message: str) -> None:
     assert "hidden" not in caught.value.message
 
 
+def test_a_folder_that_somebody_else_made(
+    location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where temporary files go anybody may have prepared something."""
+    (tmp_path / "trap").mkdir()
+    (tmp_path / f"acs-batch-{os.getuid()}").symlink_to(tmp_path / "trap")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(StorageRefusedError, match=r"belongs to another user; set cluster\.scratch"):
+        publish(ObjectWork(Location(location.address)))
+
+
 @pytest.mark.slow
 def test_workers_try_again_and_say_what_cannot_be_mended(toys: Any, client: Any, proxy: Any) -> None:
     """Each of boto3's attempts at one task's product fails; then another task may not write."""
-    proxy.faults[:] = [Fault("answer", "PUT", r"/gather/asn0/.*/number\.txt", times=3)]
+    proxy.faults[:] = [
+        Fault("answer", "PUT", r"/gather/asn0/.*/number\.txt", times=3),
+        # before a worker does anything, and while the driver looks whether it is to end
+        Fault("answer", "GET", r"list-type=2.*prefix=.*%2Ffinish%2Fasn0%2F", times=3, status=500),
+        Fault("answer", "GET", r"/visits/one/cancel$", times=3, status=500),
+    ]
     denied = Fault(
         "answer", "PUT", r"/gather/asn1/.*/number\.txt", times=EVER, status=403, code="AccessDenied"
     )
     proxy.faults.append(denied)
-    records = toys.run(client, attempts=2)
+    records = toys.run(client, attempts=3)
     assert records["finish/asn0"].status is Status.DONE
     assert toys.executed()["gather/asn0"] == 2
+    assert toys.executed()["finish/asn0"] == 1
+    assert all(f.hits >= 3 for f in proxy.faults[:3])
     failure = records["gather/asn1"].failure
     assert failure.kind == "StorageRefusedError"
     assert "access denied" in failure.message
