@@ -8,6 +8,7 @@ tables, and CRDS can name reference files before the run. An exposure costs one 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,13 +25,16 @@ from batch.archive.tables import Row, read_table
 from batch.archive.transfer import Order, bring
 from batch.archive.transport import RestrictedError, Transport, read_head
 from batch.config import Settings
-from batch.errors import InputError, UnsafeNameError, UsageError
+from batch.errors import InputError, NetworkError, UnsafeNameError, UsageError
 from batch.model.names import plain_name, rootname
 from batch.model.observation import Association
 from batch.runtime.associating import Holdings, group
 from batch.storage import raw
 
 log = logging.getLogger(__name__)
+
+_HEADS_PER_DOWNLOAD = 4
+"""Looks at headers at a time, for each whole file that may come at a time: they are small and far between."""
 
 Rows = tuple[Row, ...]
 ReadTable = Callable[[Item], Rows | None]
@@ -145,7 +149,8 @@ class _Remote:
         self._area = area
         self._transport: Transport = sources.transport(settings.fetch)
         self._patience: Patience = sources.query_patience(settings.fetch)
-        self._connections = settings.fetch.connections
+        self._connections = _HEADS_PER_DOWNLOAD * settings.fetch.connections
+        self._over = threading.Event()
 
     def table(self, item: Item) -> Rows:
         path = self._area / item.name
@@ -165,8 +170,13 @@ class _Remote:
         return facts, troubles
 
     def _look(self, item: Item) -> tuple[Facts | None, str]:
+        def attempt(count: int) -> bytes:
+            if self._over.is_set():
+                raise NetworkError(f"{item.origin}: not looked at, because the plan was given up")
+            return read_head(self._transport, item.origin, count)
+
         def read(count: int) -> bytes:
-            return self._patience.insist(item.origin, lambda: read_head(self._transport, item.origin, count))
+            return self._patience.insist(item.origin, lambda: attempt(count))
 
         try:
             facts, head = headers.look(read, item.origin, item.name, size=item.size or 0, origin=item.origin)
@@ -190,7 +200,8 @@ class _Remote:
             try:
                 return list(pool.map(call, values))
             except BaseException:
-                # what is still waiting would only fail as well
+                # what is still waiting would only fail as well, and an interrupted user waits for nothing
+                self._over.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 

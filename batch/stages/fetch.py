@@ -46,6 +46,12 @@ def run(inputs: Inputs, area: Path, settings: FetchSettings) -> Outcome:
     exposure, association = inputs.exposure, inputs.association
     bring = _download if is_remote(settings) else _copy
     products, notes, table = bring(exposure, association, area, settings)
+    if not exposure.detector:
+        # nothing is known of it that the tasks to come rest on
+        what = f"it could not be read when the run was planned ({exposure.trouble}), and can be now"
+        raise InputError.about(exposure.origin or exposure.rootname, what, "run again")
+    if exposure == association.members[0]:
+        notes += [f"{association.name}: {a.rootname} is left out: {a.reason}" for a in association.absent]
     if association.member_types:
         name = f"{plain_name(association.name, 'association')}_asn.fits"
         if table is not None:
