@@ -115,6 +115,7 @@ class Watch:
         elsewhere, and until then a second one would need the memory twice to make the same product.
         """
         self.looked = now = time.monotonic()
+        slow: list[str] = []
         for task in open_tasks:
             started = self._started.get(task.id)
             if started is None or task.id in self._told:
@@ -124,8 +125,8 @@ class Watch:
             spent = now - started.time
             if spent > _FACTOR * typical + _SLACK_S:
                 self._told.add(task.id)
-                log.warning(
-                    "%s takes %.0f s so far on %s, others %.0f s", task.id, spent, started.worker, typical
+                slow.append(
+                    f"{task.id} takes {spent:.0f} s so far on {started.worker}, others {typical:.0f} s"
                 )
                 self._events.emit(
                     "task-straggling",
@@ -134,6 +135,8 @@ class Watch:
                     seconds=round(spent, 1),
                     expected=round(typical, 1),
                 )
+        if slow:
+            log.warning("%s%s", slow[0], f", and {len(slow) - 1} more such" if slow[1:] else "")
 
     def _on_start(self, event: tuple[float, Any]) -> None:
         _, message = event

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.slow
 
 def start(programs: Any, workers: int = 2) -> list[subprocess.Popen[str]]:
     programs.scheduler()
-    return [programs.worker() for _ in range(workers)]
+    made = [programs.worker() for _ in range(workers)]
+    programs.await_workers(workers)
+    return made
 
 
 def finish(programs: Any, driver: subprocess.Popen[str], code: int = 0) -> str:

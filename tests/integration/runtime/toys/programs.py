@@ -34,7 +34,7 @@ if __name__ == "__main__":
     try:
         with work.writer():
             cancelling.clear(work)
-            plan = toy_plan()
+            plan = toy_plan(*json.loads(sys.argv[3]))
             work.write(PLAN, to_json(plan))
             with events.journal(work, "test", None) as log:
                 found = carry_out(settings, work, plan, Listeners(), log, stages="toystages")
@@ -88,11 +88,19 @@ class Programs:
             "worker", sys.executable, "-m", "distributed.cli.dask_worker", self.address, *options, *folder
         )
 
-    def driver(self, work: Path, **settings: Any) -> subprocess.Popen[str]:
-        """A run of the toy pipeline."""
+    def driver(self, work: Path, shape: tuple[Any, ...] = (2, 3), **settings: Any) -> subprocess.Popen[str]:
+        """A run of the toy pipeline: associations, exposures, pixfracs."""
         script = self.folder / "driver.py"
         script.write_text(_DRIVER.format(toys=str(_HERE)))
-        return self._start("driver", sys.executable, str(script), json.dumps(settings), str(work))
+        given = (json.dumps(settings), str(work), json.dumps(shape))
+        return self._start("driver", sys.executable, str(script), *given)
+
+    def await_workers(self, count: int) -> None:
+        """A run may start with fewer; these are all there before it does."""
+        from distributed import Client
+
+        with Client(self.address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(count, timeout=60)
 
     def end(self) -> None:
         for process in self.started:
