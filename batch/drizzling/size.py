@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
-from batch.model.observation import Association
+from batch.model.observation import Association, Exposure
 from batch.model.pointing import extent
 
 PIXEL = {"WFC": 0.05, "HRC": 0.025}
 """Pixel of a detector, arcsec."""
 SCALE = {"WFC": 0.03, "HRC": 0.025}
 """Default pixel of a mosaic, arcsec."""
+LARGEST_DROP = 11.0
+"""Output pixels that an input pixel, shrunk by pixfrac, may cover each way in the multi-pixfrac drizzle."""
 _SPARE = 1.1
 """Distortion, and what alignment moves, make a mosaic that much larger than foreseen."""
 
@@ -34,6 +36,26 @@ def foreseen(association: Association, scale: float | None, rotation: float = 0.
     pixel = scale or SCALE[known[0].detector]
     rows, columns = (math.ceil(3600 * side / pixel) for side in whole)
     return rows, columns
+
+
+def drop(exposure: Exposure, scale: float, rotation: float = 0.0) -> float:
+    """Extent of an input pixel along x or y of the output, the larger of both, output pixels.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    scale : float
+        Output pixel, arcsec.
+    rotation : float
+        Position angle of the output's y axis, deg.
+    """
+    if not exposure.wcs:
+        return PIXEL.get(exposure.detector, 0.0) / scale
+    a, b, c, d = exposure.wcs[4:]
+    cosine, sine = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    across = abs(a * cosine - c * sine) + abs(b * cosine - d * sine)
+    along = abs(a * sine + c * cosine) + abs(b * sine + d * cosine)
+    return 3600 * max(across, along) / scale
 
 
 def output_pixels(association: Association, scale: float | None) -> int:

@@ -122,6 +122,7 @@ def _covers(one: tuple[Sky, ...], other: tuple[Sky, ...], margin: float, least: 
         return False
     middle, centre = _middle(corners), _middle(known)
     reach = sum(math.dist(m, quad[0]) for m, quad in ((middle, corners), (centre, known)))
+    # twice, for the corners of a rhomb are not equally far from its middle
     if math.dist(middle, centre) > 2 * reach + margin:
         return False
     if least <= _QUARTER and _inside(middle, known, 0.0):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch.config import Settings, SweepSettings
-from batch.drizzling.size import largest_chip, output_pixels
+from batch.drizzling.size import LARGEST_DROP, drop, largest_chip, output_pixels
+from batch.errors import UsageError
 from batch.model.drizzle import Drizzle
 from batch.model.json import decode, encode
 from batch.model.observation import Association
@@ -49,7 +50,30 @@ def needs(association: Association, drizzle: Drizzle, settings: Settings) -> Nee
     )
 
 
-STAGE = Stage("sweep", "drizzle", ("combine", "references"), version=3, needs=needs)
+def check(association: Association, settings: Settings) -> None:
+    """Refuse scales that are too fine for the engine.
+
+    Raises
+    ------
+    UsageError
+        With the finest that will do, to some per cent.
+    """
+    scale = min(settings.sweep.scale, default=settings.combine.scale)
+    engines = {settings.sweep.engine_of(kernel) for kernel in settings.sweep.kernel}
+    if scale is None or "multi" not in engines:
+        return
+    for exposure in association.exposures:
+        covered = max(settings.sweep.pixfrac) * drop(exposure, scale, settings.combine.rotation)
+        if covered >= LARGEST_DROP:
+            least = scale * covered / LARGEST_DROP
+            raise UsageError(
+                f"{'sweep' if settings.sweep.scale else 'combine'}.scale {scale:g}: an input pixel of "
+                f"{exposure.rootname} covers {covered:.1f} output pixels across, and engine multi takes "
+                f"fewer than {LARGEST_DROP:g}; choose {1.1 * least:.4f} or more, or sweep.engine=astrodrizzle"
+            )
+
+
+STAGE = Stage("sweep", "drizzle", ("combine", "references"), version=3, needs=needs, check=check)
 
 
 def run(inputs: Inputs, area: Path, settings: SweepSettings) -> Outcome:

@@ -78,6 +78,12 @@ BOX = "{x0=%d, x1=%d, y0=100, y1=200}"
             UsageError,
             r"statistics\.boxes.*a box needs two pixels",
         ),
+        (
+            sound,
+            ["sweep.scale=[0.03, 0.004]"],
+            UsageError,
+            r"sweep\.scale 0\.004: an input pixel of jsim01aaq covers 1\d\.\d output pixels.*choose 0\.00",
+        ),
         (sound, ["sweep.pixfrac=[0.5, 0.0]"], UsageError, r"sweep\.pixfrac\.1: .*greater than 0"),
         (sound, ["sweep.pixfrac=[0.5, 1.5]"], UsageError, r"sweep\.pixfrac\.1: .*less than or equal to 1"),
         (sound, ["sweep.pixfrac=[-0.5]"], UsageError, r"sweep\.pixfrac\.0: .*greater than 0"),

@@ -12,7 +12,7 @@ import xarray as xr
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from batch.runtime.graph import groups
+from batch.runtime.company import groups
 
 if TYPE_CHECKING:
     from conftest import Bench, Sky

@@ -11,7 +11,10 @@ from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.drizzling.size import foreseen, output_pixels
+from batch.drizzling.geometry import Mapping, between
+from batch.drizzling.kernels import SIZES
+from batch.drizzling.size import LARGEST_DROP, drop, foreseen, output_pixels
+from batch.errors import UsageError
 from batch.model.observation import Association, Exposure
 from batch.model.pointing import GAP, apart, extent, from_plane, outline, to_plane
 
@@ -79,6 +82,21 @@ def test_extent_is_that_of_a_turned_grid(rotation: float) -> None:
     x, y = grid.wcs_world2pix([sky for e in given for sky in outline(e)], 1).T
     height, width = extent(given, rotation) or (0, 0)
     assert (height / STEP, width / STEP) == pytest.approx((np.ptp(y), np.ptp(x)), rel=1e-9)
+
+
+def test_drops_are_as_large_as_the_engine_finds_them() -> None:
+    given = exposure(turn=20.0)
+    grid = WCS(naxis=2)
+    grid.wcs.ctype, grid.wcs.crval = ["RA---TAN", "DEC--TAN"], given.wcs[:2]
+    angle = math.radians(70.0)
+    c, s = math.cos(angle), math.sin(angle)
+    grid.wcs.cd = 0.008 / 3600 * np.array([[-c, s], [s, c]])
+    function = between(astropy_wcs(given), grid)
+    mapping = Mapping.sample(function, (ROWS, COLUMNS))
+    assert drop(given, 0.008, 70.0) == pytest.approx(mapping.reach, rel=1e-3)
+    assert mapping.box_size(0.99 * LARGEST_DROP / mapping.reach) == SIZES[-1]
+    with pytest.raises(UsageError, match="choose a larger output scale"):
+        mapping.box_size(1.01 * LARGEST_DROP / mapping.reach)
 
 
 def test_a_mosaic_of_exposures_side_by_side_is_foreseen_larger_than_one_of_them() -> None:
