@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from batch import __version__
-from batch.errors import BatchError
+from batch.errors import BatchError, WorkDirectoryBusyError
 from batch.storage.work import open_work
 
 _PACKAGES = (
@@ -68,6 +68,8 @@ def examine(work: str, cache: Path | None, environment: Mapping[str, str]) -> It
         MEMORY_LIMIT >= _MEMORY_NEEDED,
         f"full frames need {_MEMORY_NEEDED / 1e9:.0f} GB; subarrays do with less",
     )
+    if "://" in work:
+        yield _store(work)
     yield _disk(open_work(work).local)
     yield _references(cache, environment)
     yield _calacs(environment)
@@ -92,6 +94,17 @@ def _disk(work: Path) -> Finding:
         writable and free >= _DISK_NEEDED,
         f"a full-frame visit takes about {_DISK_NEEDED / 1e9:.0f} GB; give another --work",
     )
+
+
+def _store(work: str) -> Finding:
+    """As a run begins: held and given back at once, so that permissions and conditional writes are tried."""
+    try:
+        with open_work(work).writer():
+            return Finding("object store", f"{work}, takes conditional writes", True)
+    except WorkDirectoryBusyError:
+        return Finding("object store", f"{work}, a run is going on there", True)
+    except BatchError as error:
+        return Finding("object store", "not usable", False, error.message)
 
 
 def _references(cache: Path | None, environment: Mapping[str, str]) -> Finding:
