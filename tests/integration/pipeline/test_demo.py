@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from demonstration import demo
 from truth import measure, rms
 
 pytestmark = [
@@ -21,26 +20,6 @@ pytestmark = [
     # astropy's WCS reports the missing DATE of a mosaic's header
     pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning"),
 ]
-
-
-def demo(work: Path) -> subprocess.CompletedProcess[str]:
-    """With a relative work directory, as by default."""
-    return subprocess.run(
-        [sys.executable, "-m", "batch.cli", "demo", "--work", work.name],
-        cwd=work.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=800,
-    )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    work = tmp_path_factory.mktemp("demo")
-    done = demo(work)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return work, done.stdout
 
 
 def records(work: Path) -> dict[str, dict[str, Any]]:
