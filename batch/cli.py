@@ -57,6 +57,25 @@ def run(
 
 
 @app.command()
+@with_settings()
+def submit(
+    settings: Settings,
+    datasets: Datasets = None,
+    work: Annotated[str, typer.Option("--work", help="Work directory as pods see it.")] = "/work/run",
+    until: Until = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the manifests, make nothing.")] = False,
+) -> None:
+    """Leave a run in a Kubernetes cluster, as a Job. Folders are those of its pods."""
+    from batch.runtime import kubernetes
+
+    watching, made = kubernetes.submit_run(settings, work, datasets or [], until, dry=dry_run)
+    if dry_run:
+        print(kubernetes.text(made), end="")
+    else:
+        console.print(watching, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 @with_settings("--workers")
 def demo(
     settings: Settings,
@@ -109,9 +128,30 @@ def plan(
 
 
 @app.command()
+@with_settings("--workers")
+def rehearse(
+    settings: Settings,
+    exposures: Annotated[int, typer.Option(help="Full WFC frames, four to an association.")] = 1000,
+    measured: Annotated[
+        str | None,
+        typer.Option("--measured", help="Work directory whose records say what tasks take; else the plan."),
+    ] = None,
+    speed: Annotated[float, typer.Option(help="How many times faster than in truth.")] = 100.0,
+    processes: Annotated[int, typer.Option(help="Processes that the simulated workers share.")] = 2,
+) -> None:
+    """Run plan, graph and scheduler at any size on workers that only wait, to size a cluster."""
+    from batch.runtime import rehearsal
+
+    known = rehearsal.measured(*_last(measured)) if measured else {}
+    figures = rehearsal.run(settings, exposures, known, speed=speed, processes=processes)
+    print(figures.text(), end="")
+
+
+@app.command()
 def status(work: Where = "acs-batch") -> None:
     """Show where the run in a work directory stands, and why what failed did."""
     from batch.reporting import terminal
+    from batch.runtime import progress
     from batch.storage import ledger
 
     directory, made = _last(work)
@@ -121,6 +161,8 @@ def status(work: Where = "acs-batch") -> None:
         counts.setdefault(entry.task.stage, Counter())[entry.state.value] += 1
     states = [s.value for s in ledger.State]
     console.print(terminal.state_table(counts, states))
+    going = progress.of_last_run(directory)
+    console.print(going, markup=False, highlight=False, soft_wrap=True, end="\n" if going else "")
     for entry in entries.values():
         if entry.state is ledger.State.FAILED and entry.record and entry.record.failure:
             log_file = directory.url(entry.log or "")

@@ -169,7 +169,8 @@ class ClusterSettings(_Section):
     window: int = Field(64, ge=1)
     """Associations in flight at a time; as many as there are workers where that is more."""
     patience: float = Field(300, ge=0)
-    """Seconds to wait for a scheduler that was lost to come back."""
+    """Seconds to wait for a scheduler that was lost to come back, or for a worker that is large enough when
+    those that were have gone."""
     grace: float = Field(20, ge=0)
     """Seconds that a worker which is told to go (SIGTERM) has for its task; then the task is handed back.
     Less than what stands between SIGTERM and SIGKILL. Kubernetes has its own (`kubernetes.grace`)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch.cluster_settings import ClusterSettings
-from batch.errors import RunCancelledError, SchedulerLostError, UsageError
+from batch.errors import InsufficientMemoryError, RunCancelledError, SchedulerLostError, UsageError
 from batch.model.plan import Plan, Task
 from batch.model.record import Record
 from batch.runtime import cancelling
@@ -30,6 +30,9 @@ PERFORMANCE = "report/dask-performance.html"
 _MARGIN_S = 10
 
 _MESSAGES_KEPT = 20
+
+# queues of SLURM and autoscalers of nodes take their time
+_PATIENCE_FOR_JOBS = {"slurm": 3600.0, "kubernetes": 1200.0}
 
 
 @dataclass(frozen=True)
@@ -162,12 +165,13 @@ def _run(
         outcomes=outcomes,
         observe=listeners.finished,
         events=events,
+        patience=max(settings.patience, _PATIENCE_FOR_JOBS.get(settings.chosen_kind, 0.0)),
         stages=stages,
     )
     try:
         with _performance_report(settings, work):
             runner.run()
-    except (KeyboardInterrupt, RunCancelledError):
+    except (KeyboardInterrupt, RunCancelledError, InsufficientMemoryError):
         runner.abandon()
         cancelling.end_tasks(client, work)
         cancelling.clear(work)

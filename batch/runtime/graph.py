@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batch.errors import RunCancelledError, SchedulerLostError
+from batch.errors import InsufficientMemoryError, RunCancelledError, SchedulerLostError
 from batch.model.plan import Plan, Task
 from batch.model.record import Failure, Record, Status
 from batch.runtime import cancelling
@@ -81,6 +82,8 @@ class Runner:
         Called with each task that comes to an end, and its record.
     events : EventLog, optional
         Takes what happens.
+    patience : float
+        Seconds without any task's end after which a run stops whose tasks no worker is large enough for.
     perform : callable, optional
         What runs on the worker, given a `Request` and the records (or tuples of them) that it depends on.
     stages : str
@@ -99,6 +102,7 @@ class Runner:
         outcomes: Outcomes | None = None,
         observe: Observer | None = None,
         events: EventLog | Silence | None = None,
+        patience: float = math.inf,
         perform: Perform = execute,
         stages: str = "batch.stages",
     ) -> None:
@@ -113,6 +117,8 @@ class Runner:
         self._observe = observe or (lambda task, record: None)
         self._outcomes = outcomes
         self._events = events or Silence()
+        self._patience = patience
+        self._moved = time.monotonic()
         self._perform = perform
         self._stages = stages
         self._associations = {a.name: a for a in plan.associations}
@@ -138,6 +144,8 @@ class Runner:
         ------
         RunCancelledError
             If the work directory was marked so; tasks are still running then.
+        InsufficientMemoryError
+            If the workers that were large enough have gone, and none came for `patience` seconds.
         SchedulerLostError
             If the scheduler went away; what was done until then is in the work directory.
         """
@@ -259,6 +267,8 @@ class Runner:
                 self._observe(task, record)
             if not batch.open:
                 resting.append(batch)
+        if ended:
+            self._moved = time.monotonic()
         return resting
 
     def _look_around(self) -> None:
@@ -270,7 +280,20 @@ class Runner:
         if now - self._watch.looked > _CAPACITY_S:
             self._capacity = self._measure()
             self._watch.look(b.tasks[i] for b in self._batches.values() for i in b.open)
+            if now - self._moved > self._patience:
+                self._refuse_hopeless()
         self._looked = now
+
+    def _refuse_hopeless(self) -> None:
+        """Dask would wait without end for a worker that offers enough."""
+        asked = {i: b.memory.get(i, b.tasks[i].needs.memory) for b in self._batches.values() for i in b.open}
+        worst = max(asked, key=lambda i: asked[i])
+        if asked[worst] > self._capacity.largest:
+            raise InsufficientMemoryError(
+                f"no worker is large enough any more for {worst}, which needs {asked[worst] / 1e9:.2f} GB: "
+                f"the largest of {self._capacity.workers} offers {self._capacity.largest / 1e9:.2f} GB; "
+                f"none came in {self._patience:.0f} s; start some, then run again"
+            )
 
     def _to_retry(self, batch: _Batch) -> bool:
         """Whether a retry can mend something; that, and what it blocked, has no record any more then."""

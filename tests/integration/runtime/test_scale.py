@@ -5,9 +5,12 @@ from __future__ import annotations
 import urllib.request
 from typing import Any
 
+import pytest
 from toyplan import toy_plan
 
+from batch.errors import InsufficientMemoryError
 from batch.model.record import Record, Status
+from batch.runtime import graph
 from batch.runtime.capacity import Capacity
 from batch.runtime.execution import equip
 from batch.runtime.graph import Runner
@@ -124,3 +127,27 @@ def test_a_cluster_on_this_machine_has_the_metrics(toys: Any, client: Any) -> No
     # Dask's own stand beside them, by stage as well: the keys' first part
     assert "dask_scheduler_workers" in text
     assert 'task_prefix_name="gather"' in text
+
+
+def test_a_run_whose_large_workers_have_gone_is_refused(
+    toys: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask would wait for ever; the message has the numbers."""
+    monkeypatch.setattr(graph, "_CAPACITY_S", 0.0)
+    order = toys.order("gather/asn0", "hold")
+    sizes = iter([10**9])
+    runner = Runner(
+        client,
+        toys.work,
+        toys.plan,
+        attempts=1,
+        window=8,
+        capacity=lambda: Capacity({next(sizes, 10**8): 2}),
+        patience=3.0,
+        stages="toystages",
+    )
+    with pytest.raises(InsufficientMemoryError, match=r"needs 0.20 GB: the largest of 2 offers 0.10 GB"):
+        runner.run()
+    runner.abandon()
+    assert runner.in_flight == 0
+    order.unlink()
