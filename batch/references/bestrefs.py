@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,7 @@ from batch.errors import LibraryError, MissingReferenceError, UsageError
 from batch.model.names import plain_name
 from batch.references import custom
 from batch.references.location import Cache
-from batch.references.needed import KEYWORDS, NOMINAL, needed_keywords, switches_off
+from batch.references.needed import KEYWORDS, NOMINAL, STEPS, needed_keywords, switches_off
 from batch.references.service import NO_SERVER, environment
 from batch.storage.raw import filters
 
@@ -117,8 +117,9 @@ def _recommended(
         assert process.stdin is not None  # PIPE was asked for
         assert process.stdout is not None
         try:
+            looked_at = json.loads(process.stdout.readline() or "[]")
             for raw in raws:
-                header = {**read_header(raw), **asked}
+                header = {**read_header(raw, looked_at), **asked}
                 answer = _ask(header, process.stdin, process.stdout)
                 if "names" not in answer:
                     words = answer.get("error") or _last_line(said)
@@ -149,12 +150,20 @@ def _last_line(stream: IO[bytes]) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "no message")
 
 
-def read_header(path: Path) -> dict[str, str]:
-    """The primary header of a file as text, by keyword."""
+def read_header(path: Path, looked_at: Iterable[str]) -> dict[str, str]:
+    """What the primary header of a file says, as text, of the keywords that anybody here looks at.
+
+    Parameters
+    ----------
+    path : Path
+    looked_at : iterable of str
+        Keywords that CRDS's rules look at.
+    """
     from astropy.io import fits
 
-    header = fits.getheader(path, 0)
-    return {k: str(v) for k, v in header.items() if k not in ("", "COMMENT", "HISTORY")}
+    header = fits.Header.fromfile(path)
+    wanted = (*looked_at, "INSTRUME", "FILTER1", "FILTER2", *KEYWORDS, *STEPS)
+    return {k: str(header[k]) for k in dict.fromkeys(wanted) if k in header}
 
 
 def _resolution(

@@ -1,4 +1,6 @@
-"""CRDS's choice for many headers: ``python -P -m batch.references.recommend CONTEXT``, JSON lines in and out.
+"""CRDS's choice for many headers: ``python -P -m batch.references.recommend CONTEXT``.
+
+JSON lines in and out: first it says which keywords the context looks at, then it names files for each header.
 
 The public call `crds.getrecommendations` takes 2 ms a header; the ``crds bestrefs`` program, which comes to
 the same names, takes 0.4 s a file. Cache and context are in the environment, where crds looks for them at
@@ -46,11 +48,13 @@ def recommend(header: Mapping[str, str], context: str) -> dict[str, Any]:
 
 def main(context: str) -> None:
     """Answer line by line; what the libraries print is kept away from the answers."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
+    from crds.core import heavy_client
+
+    answers.write(json.dumps(heavy_client.get_context_parkeys(context, "acs")) + "\n")
     for line in sys.stdin:
         answers.write(json.dumps(recommend(json.loads(line), context)) + "\n")
-        answers.flush()
 
 
 if __name__ == "__main__":
