@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import warnings
 from collections.abc import Iterator
 
@@ -34,7 +33,6 @@ class Cloud:
     def __init__(self, http: Http, bucket: Bucket, limit: float) -> None:
         self._http, self._bucket, self._limit = http, bucket, limit
         self._known: dict[str, str | None] = {}
-        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def open(self, origin: str, *, start: int = 0, tag: str = "", stop: int | None = None) -> Iterator[Body]:
@@ -51,10 +49,9 @@ class Cloud:
             yield body
 
     def _find(self, origin: str) -> str | None:
-        with self._lock:
-            if origin not in self._known:
-                self._known[origin] = self._look_up(origin)
-            return self._known[origin]
+        if origin not in self._known:
+            self._known[origin] = self._look_up(origin)
+        return self._known[origin]
 
     def _look_up(self, origin: str) -> str | None:
         from astroquery.mast import ObservationsClass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -42,10 +42,7 @@ class Exposure:
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that products depend on, as JSON values: not where the file came from."""
-        values = asdict(self)
-        del values["origin"], values["trouble"], values["wcs"]
-        values["filters"], values["shape"] = list(self.filters), list(self.shape)
-        return values
+        return {k: v for k, v in vars(self).items() if k not in ("origin", "trouble")}
 
 
 @dataclass(frozen=True)
