@@ -83,7 +83,7 @@ def reduce(
     """
     listeners = listeners or Listeners()
     directory = open_work(work if isinstance(work, Location) else locate(work, settings.cluster))
-    with directory.writer(), _termination_as_interrupt():
+    with directory.writer(), termination_as_interrupt():
         cancelling.clear(directory)
         plan = make_plan(settings, wanted, until=until, fetch=True)
         directory.write(PLAN, to_json(plan))
@@ -135,7 +135,7 @@ def _run(plan: Plan, run: str) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
+def termination_as_interrupt() -> Iterator[None]:
     """SIGTERM ends a run as Ctrl-C does: the cluster is closed in order, its children with it."""
 
     def interrupt(number: int, frame: object) -> None:

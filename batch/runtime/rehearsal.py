@@ -273,12 +273,13 @@ def run(
         How many processes the workers share.
     """
     from batch.runtime.classes import promised, worker_classes
+    from batch.runtime.driver import termination_as_interrupt
     from batch.runtime.execution import equip
     from batch.runtime.simulated import cluster
 
     plan = large_plan(exposures, known, settings)
     asked = settings.cluster.model_copy(update={"workers": settings.cluster.workers or _WORKERS})
     classes = {promised(c.memory): c.workers for c in worker_classes(asked, plan.tasks)}
-    with cluster(classes, processes) as (client, scheduler):
+    with termination_as_interrupt(), cluster(classes, processes) as (client, scheduler):
         equip(client, settings.cluster)
         return rehearse(client, plan, speed=speed, window=settings.cluster.window, scheduler=scheduler)

@@ -60,6 +60,8 @@ def cluster(classes: Mapping[int, int], processes: int) -> Iterator[tuple[Client
             folder / "scheduler.log",
             *("-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
             *("--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(found)),
+            # should this process be killed; workers go with their scheduler
+            *("--idle-timeout", f"{2 * _WAIT_S:.0f} s"),
         )
         deadline = time.monotonic() + _WAIT_S
         while not (found.exists() and found.stat().st_size):
