@@ -26,6 +26,7 @@ from batch.storage.objects.trouble import ConflictError
 log = logging.getLogger(__name__)
 
 _NAME = "lock.json"
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ class Lease:
             raise
         finally:
             stop.set()
-            renewal.join()
-            if not lost.is_set():
+            # not for ever, where the store does not answer: the lease goes by itself then
+            renewal.join(_PATIENCE_S)
+            if not lost.is_set() and not renewal.is_alive():
                 self._release(holder)
         if lost.is_set():
             raise self._taken()

@@ -6,6 +6,7 @@ import gzip
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -82,6 +83,7 @@ def aws(proxy: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("AWS_CONFIG_FILE", str(nowhere / "no-config"))
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "no-credentials"))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setattr(tempfile, "tempdir", str(nowhere))
         yield
 
 

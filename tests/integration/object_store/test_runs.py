@@ -27,6 +27,12 @@ def test_every_task_runs_once_and_a_second_run_does_nothing(toys: Any, client: A
     again = type(toys)(ObjectWork(toys.work.location), toys.control, toys.plan)
     assert dict(again.run(client)) == dict(records)
     assert not toys.executed()
+    # what lies on this machine when it is over
+    assert not list((toys.work.local / "scratch" / "tasks").iterdir())
+    assert not list(Path.cwd().glob("number*"))
+    cached = [p for p in (toys.work.local / "cache" / "files").rglob("*") if p.is_file()]
+    # by content: many of the toys' numbers are the same
+    assert 0 < len(cached) < len(toys.plan.tasks)
 
 
 @pytest.mark.slow
@@ -55,12 +61,3 @@ def test_failures_are_kept_in_the_bucket_and_mended_by_another_run(toys: Any, cl
     records = toys.run(client)
     assert {r.status for r in records.values()} == {Status.DONE}
     assert len(toys.executed()) == 5
-
-
-def test_what_lies_on_this_machine_when_it_is_over(toys: Any, client: Any) -> None:
-    toys.run(client)
-    assert not list((toys.work.local / "scratch" / "tasks").iterdir())
-    assert not list(Path.cwd().glob("number*"))
-    cached = [p for p in (toys.work.local / "cache" / "files").rglob("*") if p.is_file()]
-    # by content: many of the toys' numbers are the same
-    assert 0 < len(cached) < len(toys.plan.tasks)
