@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -37,17 +38,23 @@ class Api:
         UsageError
             If Kubernetes cannot be reached or refuses.
         """
-        with _words(manifest):
+        with refusals(manifest):
             made = self._object(manifest)
             made.create()
             return dict(made.raw)
 
-    def delete(self, manifest: Manifest) -> None:
-        """Delete an object, if it is there."""
+    def delete(self, manifest: Manifest, late: float = 0) -> None:
+        """Delete an object, if it is there, or if it comes within `late` seconds."""
         import kr8s
 
-        with _words(manifest), contextlib.suppress(kr8s.NotFoundError):
-            self._object(manifest).delete()
+        end = time.monotonic() + late
+        while True:
+            with refusals(manifest), contextlib.suppress(kr8s.NotFoundError):
+                self._object(manifest).delete()
+                return
+            if time.monotonic() > end:
+                return
+            time.sleep(0.2)
 
     @contextlib.contextmanager
     def kept(self, wanted: Sequence[Manifest]) -> Iterator[None]:
@@ -77,7 +84,7 @@ class Api:
 
 
 @contextlib.contextmanager
-def _words(manifest: Manifest) -> Iterator[None]:
+def refusals(manifest: Manifest) -> Iterator[None]:
     """What the API server or the way to it says, as one of our errors."""
     import httpx
     import kr8s
@@ -85,7 +92,7 @@ def _words(manifest: Manifest) -> Iterator[None]:
     what = f"{manifest['kind']} {manifest['metadata']['name']}"
     try:
         yield
-    except kr8s.NotFoundError:
+    except (kr8s.NotFoundError, TimeoutError):
         raise
     except (kr8s.ServerError, kr8s.APITimeoutError, httpx.HTTPError, OSError, ValueError) as error:
         words = " ".join(str(error).split()) or type(error).__name__

@@ -21,7 +21,7 @@ from batch.cluster_settings import ClusterSettings, KubernetesSettings, TlsFiles
 from batch.config import Settings
 from batch.errors import UsageError
 from batch.runtime import manifests, security, submit, surroundings
-from batch.runtime.kubeapi import Api
+from batch.runtime.kubeapi import Api, refusals
 from batch.runtime.manifests import DASK, Manifest
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 BASE = ("fetch.source=/work/raw", "references.cache=/crds")
 """Settings of ``k8s/base``."""
 _SIZES = {"acs-batch-work": "2Ti", "acs-batch-crds": "200Gi"}
+_SETTLE_S = 5.0
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -119,12 +120,19 @@ def _made(settings: ClusterSettings, classes: Sequence[WorkerClass]) -> Iterator
 
         keys = None if certificates is None else security.security(certificates)
         try:
-            made = OperatorCluster(cluster, keys, own.timeout)
-        except (TimeoutError, ValueError) as error:
-            raise UsageError(
-                f"the scheduler of {own.name} did not come up in {own.timeout:.0f} s ({error}); "
-                f"see kubectl -n {own.namespace} describe pods, and whether the Dask operator runs"
-            ) from None
+            with refusals(cluster):
+                made = OperatorCluster(cluster, keys, own.timeout)
+        except BaseException as error:
+            # the operator may be in the midst of making the parts, and one that comes after its cluster is
+            # gone belongs to nobody
+            api.delete(cluster)
+            api.delete(manifests.default_group(own), late=_SETTLE_S)
+            if isinstance(error, TimeoutError):
+                raise UsageError(
+                    f"the scheduler of {own.name} did not come up in {own.timeout:.0f} s; see "
+                    f"kubectl -n {own.namespace} describe pods, and whether the Dask operator runs"
+                ) from None
+            raise
         with made, api.kept(groups), Client(made, security=keys) as client:
             yield client
 
@@ -167,12 +175,13 @@ def submit_run(
         others.insert(0, surroundings.tls_secret(own, certificates))
     if not dry:
         api = Api()
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(api.gone_at_last(job))
-            made = api.create(job)
+        made = api.create(job)
+        try:
             for manifest in others:
                 api.create(submit.owned(manifest, made))
-            stack.pop_all()
+        except BaseException:
+            api.delete(job)
+            raise
     shown = [surroundings.without_values(m) for m in (job, *others)]
     return submit.watching(own), shown
 

@@ -99,6 +99,11 @@ def worker_groups(settings: ClusterSettings, classes: Sequence[WorkerClass]) -> 
     ]
 
 
+def default_group(own: KubernetesSettings) -> Manifest:
+    """The group that the operator makes of the cluster's own workers, as far as it takes to name it."""
+    return {"apiVersion": DASK, "kind": "DaskWorkerGroup", "metadata": metadata(own, f"{own.name}-default")}
+
+
 def autoscalers(settings: ClusterSettings, classes: Sequence[WorkerClass]) -> list[Manifest]:
     """A DaskAutoscaler, if the first class scales."""
     own = settings.kubernetes

@@ -7,6 +7,7 @@ the one function that needs it imports it.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from dask_kubernetes.operator import KubeCluster
@@ -48,6 +49,8 @@ class OperatorCluster(KubeCluster):  # type: ignore[misc] # the library ships no
             create_mode=CreateMode.CREATE_ONLY,
             shutdown_on_close=True,
             resource_timeout=round(timeout),
+            # outside, the names of services mean nothing, and looking for them takes ten seconds each
+            port_forward_cluster_ip="KUBERNETES_SERVICE_HOST" not in os.environ,
             quiet=True,
         )
 
@@ -65,5 +68,10 @@ class OperatorCluster(KubeCluster):  # type: ignore[misc] # the library ships no
                 address = address.replace("tcp://", "tls://")
                 connection = self.security.get_connection_args("client")
             self.scheduler_comm = rpc(address, connection_args=connection)
-            dashboard = await get_scheduler_address(service, self.namespace, port_name="http-dashboard")
+            dashboard = await get_scheduler_address(
+                service,
+                self.namespace,
+                port_name="http-dashboard",
+                port_forward_cluster_ip=self.port_forward_cluster_ip,
+            )
         self.forwarded_dashboard_port = dashboard.rpartition(":")[2]

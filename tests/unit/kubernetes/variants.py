@@ -38,6 +38,8 @@ VARIANTS: dict[str, tuple[str, str, list[str]]] = {
             "references.cache=/scratch/crds",
             "references.sync=missing",
             "cluster.kubernetes.volumes=[]",
+            "cluster.kubernetes.scratch=68719476736",
+            "cluster.cache=34359738368",
         ],
     ),
 }

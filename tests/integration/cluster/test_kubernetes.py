@@ -1,0 +1,249 @@
+"""A run on Kubernetes: real client, operator, scheduler and workers; API server and node are stand-ins."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from beside import load
+
+from batch import config
+from batch.cluster_settings import ClusterSettings, KubernetesSettings, TlsFiles, Volume, WorkerClass
+from batch.errors import UsageError
+from batch.runtime import kubernetes, manifests
+from batch.runtime.classes import KEPT
+from batch.runtime.cluster import capacity, connect
+
+# kr8s and the operator's client close no connection to the API server
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+HERE = Path(__file__).parent
+NAMESPACE = "hst"
+SMALL = WorkerClass.model_validate({"memory": KEPT + 4 * 10**8, "workers": 1})
+LARGE = WorkerClass.model_validate({"memory": KEPT + 10**9, "workers": 1})
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    """Each test has an API server of its own; kr8s keeps connections by thread, and closes none."""
+    from kr8s._api import Api
+
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        Api._instances.clear()
+        gc.collect()
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Kubernetes without an operator; kubeconfig points to it."""
+    monkeypatch.syspath_prepend(str(HERE))
+    apiserver, kubelet = load(HERE / "apiserver.py"), load(HERE / "kubelet.py")
+    made = kubelet.Node(tmp_path / "node")
+    made.root.mkdir()
+    with apiserver.serving(made.server) as server:
+        made.server.objects["v1", "namespaces", "", NAMESPACE] = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": NAMESPACE, "uid": "1", "resourceVersion": "1"},
+        }
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "here",
+            "contexts": [
+                {"name": "here", "context": {"cluster": "here", "user": "me", "namespace": NAMESPACE}}
+            ],
+            "clusters": [{"name": "here", "cluster": {"server": server.address}}],
+            "users": [{"name": "me", "user": {"token": "toy"}}],
+        }
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield made
+    made.close()
+
+
+@pytest.fixture
+def operator(node: Any, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """dask-kubernetes' operator as its image runs it."""
+    with (tmp_path / "operator.log").open("wb") as log:
+        running = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "kopf", "run", "-m", "dask_kubernetes.operator.controller"),
+                *("--namespace", NAMESPACE, "--standalone"),
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ,
+        )
+        yield running
+        running.terminate()
+        running.wait(30)
+
+
+@pytest.fixture
+def settings(toys: Any) -> ClusterSettings:
+    own = KubernetesSettings(
+        namespace=NAMESPACE,
+        timeout=60,
+        grace=5,
+        # from outside the cluster the operator takes half a minute to ask whether it is idle
+        idle_timeout=0,
+        volumes=(Volume(claim="acs-batch-work", path=str(toys.work.root.parent)),),
+    )
+    return ClusterSettings(kind="kubernetes", kubernetes=own, classes=(SMALL, LARGE))
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+def left(node: Any) -> set[tuple[str, str]]:
+    """Plural and name of what is still there."""
+    return {(k[1], k[3]) for k in node.server.objects if k[1] not in ("namespaces", "events")}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("operator")
+def test_a_whole_run(toys: Any, node: Any, settings: ClusterSettings, no_secrets: Any) -> None:
+    toys.work.create()
+    with connect(settings, toys.plan.tasks, toys.work) as client:
+        assert client.scheduler.address.startswith("tls://")
+        assert capacity(client) == (2, 10**9)
+        kinds = {k for k, _ in left(node)}
+        assert {"daskclusters", "daskworkergroups", "networkpolicies", "poddisruptionbudgets"} <= kinds
+        [secret] = [o for k, o in node.server.objects.items() if k[1] == "secrets"]
+        records = toys.run(client, workers=2)
+    assert {r.status.value for r in records.values()} == {"done"}
+    until(lambda: all(p.poll() is not None for p in node.processes.values()), "all processes end")
+    assert not left(node)
+    key = base64.b64decode(secret["data"]["tls.key"]).decode()
+    no_secrets(toys.work.root, key)
+    logs = "".join(p.read_text() for p in (*node.root.glob("*.log"), node.root.parent / "operator.log"))
+    assert key.splitlines()[1] not in logs
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("operator")
+def test_an_interrupt_leaves_nothing_behind(toys: Any, node: Any, settings: ClusterSettings) -> None:
+    """Ctrl-C while the scheduler comes up: nobody holds the cluster yet."""
+
+    def interrupt() -> None:
+        until(lambda: any(k == "deployments" for k, _ in left(node)), "the operator acts")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    toys.work.create()
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt), connect(settings, toys.plan.tasks, toys.work):
+        pass
+    until(lambda: not left(node), "the operator and the garbage collector tidy up")
+    until(lambda: all(p.poll() is not None for p in node.processes.values()), "all processes end")
+
+
+def test_without_an_operator(toys: Any, node: Any, settings: ClusterSettings) -> None:
+    own = settings.kubernetes.model_copy(update={"timeout": 2.0})
+    hurried = settings.model_copy(update={"kubernetes": own})
+    with (
+        pytest.raises(UsageError, match=r"did not come up in 2 s;.*whether the Dask operator runs"),
+        connect(hurried, (), toys.work),
+    ):
+        pass
+    assert not left(node)
+
+
+def test_what_kubernetes_refuses(toys: Any, node: Any, settings: ClusterSettings) -> None:
+    node.server.refuse.add("daskclusters")
+    with pytest.raises(UsageError, match="daskclusters is forbidden"), connect(settings, (), toys.work):
+        pass
+    assert not left(node)
+
+
+def test_kubernetes_that_is_not_there(
+    toys: Any, tmp_path: Path, settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
+    with pytest.raises(UsageError, match="Kubernetes, NetworkPolicy"), connect(settings, (), toys.work):
+        pass
+
+
+def submitted(settings: ClusterSettings, **options: Any) -> tuple[str, list[Any]]:
+    whole = config.load(None, ["fetch.source=/work/raw", "references.cache=/crds"])
+    whole = whole.model_copy(update={"cluster": settings})
+    return kubernetes.submit_run(whole, "/work/visit", ["j9l960010"], "calibrate", **options)
+
+
+def test_a_submitted_run_is_all_there_and_goes_with_its_job(node: Any, settings: ClusterSettings) -> None:
+    watching, made = submitted(settings)
+    there = [o for k, o in node.server.objects.items() if k[1] != "namespaces"]
+    assert [(d["kind"], d["metadata"]["name"]) for d in made] == [
+        (o["kind"], o["metadata"]["name"]) for o in there
+    ]
+    [job] = [o for k, o in node.server.objects.items() if k[1] == "jobs"]
+    name = job["metadata"]["name"]
+    assert f"kubectl -n hst logs -f job/{name}" in watching
+    args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args[-5:] == ["--work", "/work/visit", "--until", "calibrate", "j9l960010"]
+    for key, found in node.server.objects.items():
+        if key[1] not in ("namespaces", "jobs"):
+            [owner] = found["metadata"]["ownerReferences"]
+            assert (owner["kind"], owner["uid"]) == ("Job", job["metadata"]["uid"])
+    # what was returned is fit to be shown
+    assert "PRIVATE" not in str(made)
+    [shown] = [d for d in made if d["kind"] == "Secret"]
+    assert set(shown["data"].values()) == {""}
+    [kept] = [o for k, o in node.server.objects.items() if k[1] == "secrets"]
+    assert b"PRIVATE KEY" in base64.b64decode(kept["data"]["tls.key"])
+    node.server.delete(("batch/v1", "jobs", NAMESPACE, name))
+    assert not left(node)
+
+
+def test_half_a_submission_is_none(node: Any, settings: ClusterSettings) -> None:
+    node.server.refuse.add("roles")
+    with pytest.raises(UsageError, match="roles is forbidden"):
+        submitted(settings)
+    assert ("create", "jobs") in {(verb, plural) for verb, plural, _ in node.server.log}
+    assert not left(node)
+
+
+def test_a_dry_run_makes_nothing(node: Any, settings: ClusterSettings) -> None:
+    _, made = submitted(settings, dry=True)
+    assert {d["kind"] for d in made} >= {"Job", "Secret", "ConfigMap", "DaskCluster"}
+    assert not node.server.log
+
+
+def test_the_settings_that_a_submitted_driver_reads(
+    node: Any, settings: ClusterSettings, tmp_path: Path
+) -> None:
+    submitted(settings)
+    [found] = [o for k, o in node.server.objects.items() if k[1] == "configmaps"]
+    (tmp_path / "settings.toml").write_text(found["data"]["settings.toml"])
+    read = config.load(tmp_path / "settings.toml")
+    [cluster] = [o for k, o in node.server.objects.items() if k[1] == "daskclusters"]
+    own = read.cluster.kubernetes
+    assert own.existing
+    assert own.name == cluster["metadata"]["name"]
+    [container] = cluster["spec"]["worker"]["spec"]["containers"]
+    address = {e["name"]: e.get("value") for e in container["env"]}["DASK_SCHEDULER_ADDRESS"]
+    assert manifests.scheduler_address(read.cluster) == address
+    assert read.cluster.classes == (SMALL, LARGE)
+    assert isinstance(read.cluster.tls, TlsFiles)
+    assert str(read.cluster.tls.key) == "/etc/acs-batch/tls/tls.key"
