@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from pods import HARDENED, SCHEDULER, TLS, Site, hardened, podman
+from pods import HARDENED, TLS, Site, hardened, podman
 
 from batch.runtime.classes import promised
 
@@ -203,14 +203,3 @@ def test_a_task_too_large_for_every_worker_is_refused_with_the_numbers(site: Sit
     assert re.search(r"need more memory than any worker has: calibrate/\S+ needs 0\.2[67] GB", said), said
     assert "the largest worker offers 0.25 GB" in said
     assert not records(work)
-
-
-def test_a_client_without_the_certificate_is_turned_away(site: Site) -> None:
-    """From a container of the same network, by the scheduler in its own."""
-    with site:
-        site.scheduler()
-        plain = ["acs-batch", "run", "--from", "/visit/raw", "--crds-cache", "/visit/crds", "--work", "/work"]
-        address = SCHEDULER.replace("tls://", "tcp://")
-        site.start("driver", *plain, "--scheduler", address, "--set", "cluster.tls=off")
-        assert site.wait("driver", timeout=200) == 2
-        assert "cannot be reached" in site.logs("driver")
