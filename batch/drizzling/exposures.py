@@ -104,38 +104,6 @@ def read(
     return chips, [source for _, source in jobs]
 
 
-def check_usable(path: Path, bits: int, weight: Weight) -> None:
-    """Refuse an exposure none of whose pixels can get weight.
-
-    Parameters
-    ----------
-    path : Path
-        flt or flc.
-    bits : int
-        Sum of the DQ bits that count as good.
-    weight : str
-
-    Raises
-    ------
-    InputError
-        With its name.
-    """
-    _, planes = scan(path)
-    for plane in planes:
-        if extname(plane.header) == "DQ":
-            good = plane.read(np.int16) & np.int16(~bits) == 0
-            if weight == "ERR" and good.any():
-                good &= find(planes, "ERR", extver(plane.header), path).read(np.float32) > 0
-            if good.any():
-                return
-    what = "all are flagged in DQ" + (", or have no error in ERR" if weight == "ERR" else "")
-    raise InputError.about(
-        path.name,
-        f"no pixel has weight: {what}",
-        "leave the exposure out (--exclude), or look at combine.bits, the flags that count as good",
-    )
-
-
 def check_on_grid(path: Path, grid: Grid) -> None:
     """Refuse an exposure that lies beside the grid; pixels are not read.
 

@@ -46,8 +46,8 @@ def run(inputs: Inputs, area: Path, settings: CombineSettings) -> Outcome:
         When AstroDrizzle fails or its mosaic is not sound.
     """
     from batch.drizzling.astrodrizzle import full
-    from batch.drizzling.exposures import check_usable
     from batch.drizzling.mosaic import check, rename, suffix
+    from batch.drizzling.usable import check_usable
 
     sources = inputs.files("align", "flt")
     bits = sum(set(settings.bits))
