@@ -76,3 +76,24 @@ def test_a_worker_and_then_the_driver(
     # what the killed ones left is no secret
     assert secret not in said
     assert not [name for name, content in everything(work) if secret.encode() in content]
+
+
+def test_a_run_that_is_cancelled_from_elsewhere(
+    toys: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a mark in the bucket: whoever cancels needs no way to the driver's machine."""
+    from programs import programs, until
+
+    from batch.runtime import cancelling
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    location = Location(f"s3://{bucket}/visits/one", scratch=f"{tmp_path}/acs-batch-{os.getuid()}")
+    toys.order("gather/asn0", "hold")
+    with programs(tmp_path / "programs") as run:
+        driver = run.driver(location.address, workers=2, memory=10**9)
+        held = until(lambda: task_process(ObjectWork(location), "gather/asn0"), "a held task")
+        assert cancelling.cancel(ObjectWork(location), 60)
+        assert driver.wait(60) != 0
+        psutil.wait_procs([held], timeout=10)
+        assert not held.is_running()
+    assert not any(k.name == "lock.json" for k in ObjectWork(location)._store.listing())
