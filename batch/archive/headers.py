@@ -96,7 +96,7 @@ def look(
     -------
     facts : Facts
     head : bytes
-        The blocks of the primary header.
+        The blocks of the primary header and of that of [SCI,1]: CRDS looks at both.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def look(
     except (KeyError, ValueError, TypeError, fits.VerifyError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError.about(where, f"cannot be read as FITS ({text})", "fetch it again") from None
-    return facts, head
+    return facts, head + science_head
 
 
 def header_stamp(size: int, head: bytes) -> str:

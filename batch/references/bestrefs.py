@@ -1,6 +1,6 @@
 """Which reference files CRDS names for exposures, and what of them is there.
 
-Names depend on headers alone. The crds library runs in a process of its own (`recommend`): it reads its
+The crds library runs in a process of its own (`recommend`): it reads its
 environment once, at import.
 """
 
@@ -151,19 +151,27 @@ def _last_line(stream: IO[bytes]) -> str:
 
 
 def read_header(path: Path, looked_at: Iterable[str]) -> dict[str, str]:
-    """What the primary header of a file says, as text, of the keywords that anybody here looks at.
+    """What the headers of a raw file say, as text, of the keywords that anybody here looks at.
+
+    CRDS looks at the primary header and those of all extensions, of several values taking the first: the
+    bias of a subarray is chosen by LTV1 of [SCI,1].
 
     Parameters
     ----------
     path : Path
+        A raw file, or its first two headers alone.
     looked_at : iterable of str
         Keywords that CRDS's rules look at.
     """
     from astropy.io import fits
 
-    header = fits.Header.fromfile(path)
-    wanted = (*looked_at, "INSTRUME", "FILTER1", "FILTER2", *KEYWORDS, *STEPS)
-    return {k: str(header[k]) for k in dict.fromkeys(wanted) if k in header}
+    with path.open("rb") as stream:
+        headers = [fits.Header.fromfile(stream)]
+        with contextlib.suppress(EOFError):
+            # the primary HDU of a raw file has no data: the next header follows at once
+            headers.append(fits.Header.fromfile(stream))
+    wanted = dict.fromkeys((*looked_at, "INSTRUME", "FILTER1", "FILTER2", *KEYWORDS, *STEPS))
+    return {k: str(v) for k in wanted for v in [h[k] for h in headers if k in h][:1]}
 
 
 def _resolution(

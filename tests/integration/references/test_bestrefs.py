@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.io import fits
 
@@ -19,7 +20,19 @@ from batch.references.context import locate_cache
 from batch.references.location import Cache
 from batch.references.needed import KEYWORDS, needed_keywords
 
+NX, NY = 512, 512
+"""Of the subarrays WFC1A-512 of 2006, whose bias CRDS chooses by where they lie on the chip."""
 OTHERS = (
+    {
+        "DETECTOR": "WFC",
+        "CCDAMP": "A",
+        "CCDGAIN": 2.0,
+        "FILTER1": "F606W",
+        "FILTER2": "CLEAR2L",
+        "APERTURE": "WFC1A-512",
+        "SUBARRAY": True,
+        "DATE-OBS": "2006-05-05",
+    },
     {
         "DETECTOR": "WFC",
         "CCDAMP": "ABCD",
@@ -68,10 +81,10 @@ def test_the_context_is_the_caches_own(settings: ReferencesSettings) -> None:
 
 
 def by_program(raws: list[Path], settings: ReferencesSettings, area: Path) -> dict[str, fits.Header]:
-    """What ``crds bestrefs`` writes into copies of the headers."""
+    """What ``crds bestrefs`` writes into copies of the files."""
     area.mkdir()
     for raw in raws:
-        fits.PrimaryHDU(header=fits.getheader(raw, 0)).writeto(area / raw.name, output_verify="silentfix")
+        (area / raw.name).write_bytes(raw.read_bytes())
     environment = service.environment(Cache(settings.cache), service.NO_SERVER, settings.context)
     command = [sys.executable, "-m", "crds.bestrefs", "--new-context", settings.context, "--update-bestrefs"]
     done = subprocess.run(
@@ -89,7 +102,9 @@ def test_names_agree_with_the_command_line(
         header = fits.getheader(raws[0], 0)
         header.update(changes)
         path = tmp_path / f"j8bt{number:02d}aaq_raw.fits"
-        fits.PrimaryHDU(header=header).writeto(path, output_verify="silentfix")
+        science = fits.ImageHDU(np.zeros((NY, NX), np.int16), name="SCI", ver=1)
+        science.header.update(CCDCHIP=1, LTV1=-1536.0, LTV2=-1536.0)
+        fits.HDUList([fits.PrimaryHDU(header=header), science]).writeto(path, output_verify="silentfix")
         raws = [*raws, path]
     found = resolve(raws, settings)
     truth = by_program(raws, settings, tmp_path / "program")
