@@ -15,6 +15,7 @@ from pods import ROOT, podman, recipe
 
 from batch.runtime import security
 
+REPOSITORY = "localhost/acs-batch-test"
 TOKEN = "0f1e2d3c-this-is-secret-b4a59687"
 KEEP = "ACS_BATCH_KEEP_IMAGE"
 """Set it to keep the image between sessions; it is built anew when anything that goes into it changes."""
@@ -36,19 +37,30 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     known = subprocess.run(["podman", "info"], capture_output=True, text=True, check=False)
     if known.returncode:
         pytest.skip(f"podman cannot be used here: {known.stderr.strip()[-200:]}")
-    name = f"localhost/acs-batch-test:{_content()}"
-    if subprocess.run(["podman", "image", "exists", name], check=False).returncode:
-        _build(name, tmp_path_factory.mktemp("wheels"))
+    base = recipe("build").BOOTSTRAPPED
+    had_base = _exists(base)
+    name = f"{REPOSITORY}:{_content()}"
+    if not _exists(name):
+        # of other contents, and large
+        for old in podman("images", "--quiet", REPOSITORY).split():
+            podman("rmi", old, check=False)
+        _build(name, tmp_path_factory.mktemp("wheels"), base if had_base else None)
     yield name
     if KEEP not in os.environ:
-        for left in (name, recipe("build").BOOTSTRAPPED):
-            podman("rmi", "--force", left, check=False)
+        podman("rmi", name)
+        if not had_base:
+            podman("rmi", base, check=False)
 
 
-def _build(name: str, wheels: Path) -> None:
+def _exists(name: str) -> bool:
+    return subprocess.run(["podman", "image", "exists", name], check=False).returncode == 0
+
+
+def _build(name: str, wheels: Path, base: str | None) -> None:
     command = [sys.executable, str(ROOT / "containers/build.py"), "--tag", name, "--wheels", str(wheels)]
-    if os.environ.get(BASE):
-        command += ["--base", os.environ[BASE]]
+    base = os.environ.get(BASE) or base
+    if base:
+        command += ["--base", base]
     elif os.geteuid() == 0 and shutil.which("mmdebstrap"):
         command += ["--bootstrap"]
     done = subprocess.run(
