@@ -118,14 +118,16 @@ def measure(source: str, server: str, crds: str) -> None:
         without = [s for s in chain if s.name != "references"]
         chain = tuple(replace(s, after=tuple(a for a in s.after if a != "references")) for s in without)
     plan = make_plan(config.load(None, changes), stages=chain)
-    planned_s, used = time.perf_counter() - begun, time.process_time()
+    planned_s = time.perf_counter() - begun
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = time.process_time() + children.ru_utime + children.ru_stime
     begun = time.perf_counter()
     content = to_json(plan)
     written = time.perf_counter() - begun
     begun = time.perf_counter()
     assert from_json(Plan, content) == plan
     read = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, children.ru_maxrss) * 1024
     lines = list(planned.summary(plan))
     exposures = len(planned.exposures(plan))
     share = exposures / GOAL_COUNT

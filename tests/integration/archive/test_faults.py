@@ -106,6 +106,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_faults_of_mast(row: Row, mast: Server, visit: Path, settings: Make, tmp_path: Path) -> None:
     from astroquery.mast.discovery_portal import PortalAPI
