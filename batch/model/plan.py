@@ -47,6 +47,8 @@ class Stage:
     of it) and all settings."""
     set_aside_too: bool = False
     """True if exposures that will not be combined pass through this stage as well."""
+    records_only: tuple[str, ...] = ()
+    """Stages of `after` whose records it reads but none of their files: those need not be brought to it."""
     check: Callable[[Association, Any], None] | None = None
     """From the association and all settings: refuses, by a `BatchError`, what can be known to fail before
     anything runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib
 import os
 import platform
 import socket
@@ -102,7 +103,7 @@ def _attempt(request: Request, work: Work, workspace: Path) -> tuple[Record, ...
     try:
         request = dataclasses.replace(
             request,
-            products=str(work.inputs(request.upstream, workspace)),
+            products=str(work.inputs(_opened(request), workspace)),
             attempt=work.attempt(workspace),
         )
         write_json(workspace / "request.json", request)
@@ -139,6 +140,12 @@ def _attempt(request: Request, work: Work, workspace: Path) -> tuple[Record, ...
     for record in records:
         work.keep_failure(workspace, record)
     return records
+
+
+def _opened(request: Request) -> list[Record]:
+    """The records of which the stage opens files."""
+    stage: Any = importlib.import_module(f"{request.stages}.{request.tasks[0].stage}")
+    return [r for r in request.upstream if r.stage not in stage.STAGE.records_only]
 
 
 def _publish(

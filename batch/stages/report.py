@@ -36,6 +36,7 @@ STAGE = Stage(
     after=("references", "calibrate", "wcs", "align", "combine", "sweep", "statistics", "select"),
     version=3,
     needs=needs,
+    records_only=("references", "calibrate", "wcs", "align", "combine"),
 )
 
 
