@@ -14,6 +14,7 @@ import os
 import ssl
 import stat
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +23,7 @@ from batch.cluster_settings import TlsFiles
 from batch.errors import UsageError
 
 if TYPE_CHECKING:
+    from cryptography.x509 import GeneralName
     from distributed import Security
 
 CA, CERT, KEY = "ca.crt", "tls.crt", "tls.key"
@@ -42,7 +44,7 @@ class Certificates:
     key: str = field(repr=False)
 
 
-def issue(days: int = _DAYS) -> Certificates:
+def issue(days: int = _DAYS, names: Sequence[GeneralName] = ()) -> Certificates:
     """A new authority and one certificate for client, scheduler and workers of a run.
 
     The authority's own key is forgotten at once: nobody can sign a second certificate.
@@ -51,6 +53,8 @@ def issue(days: int = _DAYS) -> Certificates:
     ----------
     days : int
         How long the certificates are valid; longer than any run.
+    names : sequence of GeneralName
+        Further names of the certificate; Dask looks at the authority alone.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -84,7 +88,7 @@ def issue(days: int = _DAYS) -> Certificates:
         "acs-batch",
         own,
         x509.BasicConstraints(ca=False, path_length=None),
-        x509.SubjectAlternativeName([x509.DNSName("acs-batch")]),
+        x509.SubjectAlternativeName([x509.DNSName("acs-batch"), *names]),
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]),
     )
     key = own.private_bytes(

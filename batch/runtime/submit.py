@@ -153,12 +153,12 @@ def toml(values: Mapping[str, Any]) -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
+        inner = ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
         return f"{{{inner}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml, value))}]"
-    # JSON writes strings, numbers and booleans as TOML does, but leaves DEL as it is
-    return json.dumps(value).replace("\x7f", "\\u007F")
+    # JSON writes strings, numbers and booleans as TOML does, but for DEL, and pairs of surrogates
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def owned(manifest: Manifest, job: Mapping[str, Any]) -> Manifest:
