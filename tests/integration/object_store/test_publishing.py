@@ -261,3 +261,36 @@ def test_scratch_of_the_dead_goes_with_the_next_task(location: Location) -> None
         assert not left.exists()
         assert mine.is_dir()
         assert other.is_dir()
+
+
+def test_clean_removes_what_no_record_names_and_nobody_may_still_be_writing(
+    work: ObjectWork, bucket: str
+) -> None:
+    old, new = publish(work, "old", OLD), publish(work, "new", NEW)
+    client = boto3.client("s3")
+    half = client.create_multipart_upload(Bucket=bucket, Key="visits/one/products/combine/asn/half/big.fits")
+    client.upload_part(
+        Bucket=bucket, Key=half["Key"], UploadId=half["UploadId"], PartNumber=1, Body=b"x" * 100
+    )
+    client.put_object(Bucket=bucket, Key="visits/other/products/combine/asn/stranger/a.txt", Body=b"x")
+    with work.writer():
+        # all of it is less than an hour old
+        work.sweep()
+        assert any(old.attempt in k for k in keys(bucket))
+        freed = sweeping.unnamed(work._store, work._records, datetime.timedelta(seconds=-5))
+    assert freed == len("old") + len("log of old")
+    left = keys(bucket)
+    assert not any(old.attempt in k for k in left)
+    assert any("stranger" in k for k in left)
+    assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+    assert content(ObjectWork(work.location), new) == "new"
+
+
+def test_discarded_products_are_gone_whole(work: ObjectWork, bucket: str) -> None:
+    publish(work, "one")
+    failed = Record("combine", "asn", NEW, Status.FAILED, failure=Failure("X", "m"))
+    with work.workspace(TASK.id) as space:
+        work.keep_failure(space, failed)
+    assert work.discard([TASK.id]) > 0
+    assert work.discard_failures() > 0
+    assert keys(bucket) == []
