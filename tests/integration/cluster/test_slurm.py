@@ -82,6 +82,7 @@ def until(true: Callable[[], object], what: str) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_whole_run(toys: Any, jobs: Jobs, settings: ClusterSettings, no_secrets: Any) -> None:
     keys: list[str] = []
     toys.work.create()
@@ -104,6 +105,7 @@ def test_a_whole_run(toys: Any, jobs: Jobs, settings: ClusterSettings, no_secret
     no_secrets(jobs.folder, keys[0])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet_dask")
 def test_a_job_that_ends_is_submitted_again(toys: Any, jobs: Jobs, settings: ClusterSettings) -> None:
     """Walltime, a broken node: the run goes on with as many workers as before."""

@@ -46,7 +46,7 @@ def started(toy_control: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         dashboard = ["--dashboard-address", "127.0.0.1:0"]
         start("scheduler", *at, *keys, *dashboard, "--port", "0", "--scheduler-file", file)
         end = time.monotonic() + 60
-        while not file.exists():
+        while not (file.exists() and file.read_text()):
             assert time.monotonic() < end
             time.sleep(0.1)
         address = json.loads(file.read_text())["address"]
