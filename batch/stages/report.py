@@ -24,7 +24,7 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
     pixels = max(output_pixels(association, scale) for scale in scales)
     seconds = 5 + 1e-7 * pixels
     return Needs(
-        memory=240_000_000 + 60 * settings.report.preview**2,
+        memory=255_000_000 + 60 * settings.report.preview**2,
         seconds=seconds,
         timeout=600 + 20 * seconds,
     )
