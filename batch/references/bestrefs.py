@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +26,9 @@ from batch.references.location import Cache
 from batch.references.needed import KEYWORDS, NOMINAL, STEPS, needed_keywords, switches_off
 from batch.references.service import NO_SERVER, environment
 from batch.storage.raw import filters
+
+_A_LANE = 200
+"""Headers that are worth the second which a process of crds takes to start."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +89,30 @@ def resolve(raws: Sequence[Path], settings: ReferencesSettings) -> dict[str, Res
     if settings.cache is None:
         raise UsageError("references.cache: no CRDS cache was given; use --crds-cache DIR, or set CRDS_PATH")
     cache = Cache(settings.cache)
-    asked = switch_values(settings.switches)
     customs = [custom.parse(text) for text in settings.custom]
+    # reading headers and choosing files take turns: with many headers, several processes do both
+    lanes = max(1, min(available_cpus(), len(raws) // _A_LANE))
+    parts = [raws[n::lanes] for n in range(lanes)]
+    with ThreadPoolExecutor(lanes) as pool:
+        found = pool.map(lambda part: _resolve_part(part, settings, cache, customs), parts)
+        return {root: resolution for part in found for root, resolution in part.items()}
+
+
+def available_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _resolve_part(
+    raws: Sequence[Path], settings: ReferencesSettings, cache: Cache, customs: Sequence[custom.Custom]
+) -> dict[str, Resolution]:
+    asked = switch_values(settings.switches)
     found = {}
     with contextlib.closing(_recommended(raws, asked, cache, settings.context)) as recommended:
         for raw, header in recommended:
             root = raw.name.partition("_")[0]
-            found[root] = _resolution(
-                header, raw.name, cache, asked, custom.choose(customs, root, filters(header))
-            )
+            own = custom.choose(customs, root, filters(header))
+            found[root] = _resolution(header, raw.name, cache, asked, own)
     return found
 
 

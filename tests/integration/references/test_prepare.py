@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from crds_server import CrdsServer
 from batch import config
 from batch.archive import headers
 from batch.errors import BatchError, DamagedReferenceError, InputError, MissingReferenceError, UsageError
-from batch.model.observation import Association
+from batch.model.observation import Association, Product
+from batch.model.plan import Needs, Task
+from batch.model.record import Record, Status
 from batch.runtime import prefetch
 from batch.simulation.visit import Visit
+from batch.stages import references as stage
+from batch.stages.interface import Inputs
 
 
 class Planner:
@@ -180,3 +185,27 @@ def test_a_custom_file_of_another_kind_is_refused(
     fits.PrimaryHDU(header=header).writeto(path)
     with pytest.raises(UsageError, match=message):
         filled(f"references.custom=['DARKFILE={path}']")
+
+
+def test_a_task_fetches_what_is_still_missing(
+    empty: Planner, visit: Visit, store: CrdsServer, tmp_path: Path
+) -> None:
+    """As for an exposure whose header could not be read when the run was planned."""
+    made, _ = empty(*from_server(store), fetch=False)
+    (association,) = empty.associations
+    files = tmp_path / "work" / "products"
+    products = (Product("raw", empty.raw.name, 0, ""),)
+    subject = f"{association.name}/{empty.root}"
+    fetched = Record("fetch", subject, "", Status.DONE, products=products)
+    folder = files / "fetch" / fetched.subject
+    folder.mkdir(parents=True)
+    shutil.copy(empty.raw, folder)
+    task = Task("references", association.name, empty.root, None, (fetched.id,), "", Needs(0, 0, 0))
+    area = tmp_path / "area"
+    area.mkdir()
+    outcome = stage.run(Inputs(task, association, (fetched,), files), area, made.references)
+    assert set(outcome.results["verified"]) == set(
+        json.loads((area / "references.json").read_text())["files"]
+    )
+    assert {n for n in store.downloads if n.endswith(".fits")} == set(outcome.results["verified"])
+    assert set(store.downloads.values()) == {1}
