@@ -310,6 +310,7 @@ def test_a_member_that_the_table_says_is_not_present(
     assert (absent.rootname, absent.reason) == ("j9l960a9q", "MEMPRSNT is F in j9l960010_asn.fits")
 
 
+@pytest.mark.slow
 def test_faults_of_a_mirror(
     bucket: str, objects: Any, visit: Path, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
