@@ -30,6 +30,7 @@ PERFORMANCE = "report/dask-performance.html"
 _MARGIN_S = 10
 
 _MESSAGES_KEPT = 20
+_WORKERS_LOST = 1
 
 # queues of SLURM and autoscalers of nodes take their time
 _PATIENCE_FOR_JOBS = {"slurm": 3600.0, "kubernetes": 1200.0}
@@ -180,7 +181,7 @@ def _run(
 
 @contextlib.contextmanager
 def short_memory() -> Iterator[None]:
-    """Let schedulers that start in this block keep few of the messages that they sent.
+    """Let schedulers that start in this block keep few of the messages that they sent, and give up sooner.
 
     Dask keeps the last thousand for each worker, for its own debugging, and with them every task and what
     it was given: 2 kB a task, forever as far as a run is concerned.
@@ -189,7 +190,11 @@ def short_memory() -> Iterator[None]:
     import distributed  # what is set before it has filled in its defaults takes them all along when it goes
 
     log.debug("distributed %s", distributed.__version__)
-    with dask.config.set({"distributed.admin.low-level-log-length": _MESSAGES_KEPT}):
+    settings = {
+        "distributed.admin.low-level-log-length": _MESSAGES_KEPT,
+        "distributed.scheduler.allowed-failures": _WORKERS_LOST,
+    }
+    with dask.config.set(settings):
         yield
 
 

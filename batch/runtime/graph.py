@@ -260,7 +260,7 @@ class Runner:
             batch = self._batches[name]
             known = {r.id: r for r in value} if isinstance(value, tuple) else {}
             for task in (batch.tasks[i] for i in ids):
-                record = known.get(task.id) or _lost(task, value)
+                record = known.get(task.id) or _lost(task, future.key, value)
                 batch.records[task.id] = record
                 batch.open.discard(task.id)
                 self._watch.ended(record, batch.attempt)
@@ -342,13 +342,20 @@ def _value(future: Future) -> Any:
         return error
 
 
-def _lost(task: Task, error: object) -> Record:
+def _lost(task: Task, key: Any, error: object) -> Record:
     """A future that raised: its worker was lost time and again, or the graph itself is at fault."""
+    from distributed.scheduler import KilledWorker
+
+    # Dask gives what depends on a lost task the same error
+    if isinstance(error, KilledWorker) and error.task != key:
+        origin = "/".join(error.task[:2])
+        return Record(task.stage, task.subject, task.fingerprint, Status.BLOCKED, reason=origin)
     words = " ".join(str(error).split()) or type(error).__name__
-    return Record(
-        task.stage,
-        task.subject,
-        task.fingerprint,
-        Status.FAILED,
-        failure=Failure(type(error).__name__, f"{task.id}: lost with its worker: {words}", retryable=True),
+    failure = Failure(
+        type(error).__name__,
+        f"{task.id}: lost with its worker: {words}",
+        retryable=True,
+        # a container that is out of memory goes as a whole, the worker with its task
+        out_of_memory=isinstance(error, KilledWorker),
     )
+    return Record(task.stage, task.subject, task.fingerprint, Status.FAILED, failure=failure)

@@ -160,5 +160,3 @@ class Watch:
             self._events.emit("worker-lost", worker=message["worker"], expected=expected, tasks=sorted(lost))
             if expected and running:
                 self._events.emit("task-preempted", tasks=running, worker=message["worker"])
-            for task_id in running:
-                self._started.pop(task_id, None)

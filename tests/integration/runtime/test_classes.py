@@ -84,3 +84,23 @@ def test_a_larger_worker_that_joins_later_is_seen(toys: Any, programs: Any) -> N
     assert driver.wait(90) == 0, programs.log(driver)
     retried = [e["memory"] for e in events(toys.work.root) if e["event"] == "task-retried"]
     assert retried[-1] == 2e9
+
+
+def test_a_container_that_goes_as_a_whole_counts_as_out_of_memory(
+    toys: Any, programs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker dies with its task, twice; then a larger one is asked for."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")
+    toys.order("gather/asn0", "container 2")
+    workers(programs, 5e8, 2e9)
+    found = run(toys, programs, (1, 1, [0.5]))
+    (retried,) = [e for e in found if e["event"] == "task-retried"]
+    assert retried["task"] == "gather/asn0"
+    assert retried["memory"] > 2e8
+    (failed,) = [e for e in found if e["event"] == "task-failed"]
+    assert failed["out_of_memory"]
+    assert failed["kind"] == "KilledWorker"
+    blocked = [e["task"] for e in found if e["event"] == "task-finished" and e["status"] == "blocked"]
+    assert sorted(blocked) == ["finish/asn0", "spread/asn0/pf0.5"]
+    assert [e["expected"] for e in found if e["event"] == "worker-lost"] == [False, False]
+    assert found[-1]["result"] == "complete"

@@ -8,6 +8,8 @@ import time
 import uuid
 from pathlib import Path
 
+import psutil
+
 from batch.errors import InputError
 from batch.stages.interface import Inputs, Outcome, product
 
@@ -37,6 +39,10 @@ def _misbehave(order: Path, inputs: Inputs) -> None:
         raise InputError.about("x_raw.fits[SCI,1]", "pixels are missing", "fetch it again")
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "container":
+        # out of memory as a whole: task, supervisor, worker
+        psutil.Process().parent().parent().kill()
+        time.sleep(600)
     if kind == "sleep":
         time.sleep(600)
     if kind == "hold":
