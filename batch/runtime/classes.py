@@ -10,8 +10,9 @@ from batch.cluster_settings import ClusterSettings, WorkerClass
 from batch.model.plan import Task
 
 KEPT = 384 * 2**20
-"""Bytes that a worker itself takes of its container or job. Measured: 110 MB for interpreter, Dask and dashboard;
-the rest is for the process that supervises a task's, the job's shell, and growth over days."""
+"""Bytes that a worker itself takes of its container or job. Measured: 110 MB for interpreter, Dask and
+dashboard, and as much for its nanny; the rest is for the process that supervises a task's, and for growth
+over days."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 """What libraries read their number of threads from, as in `batch.runtime.worker.environment`."""
 _STEP = 256 * 2**20

@@ -18,7 +18,8 @@ from batch.runtime.security import CA, CERT, KEY
 Manifest = dict[str, Any]
 
 DASK = "kubernetes.dask.org/v1"
-SCHEDULER_PORT, DASHBOARD_PORT, WORKER_PORT, WORKER_DASHBOARD_PORT = 8786, 8787, 8789, 8788
+SCHEDULER_PORT, DASHBOARD_PORT = 8786, 8787
+WORKER_PORT, NANNY_PORT, WORKER_DASHBOARD_PORT = 8789, 8790, 8788
 KEYS = "/etc/acs-batch/tls"
 """Where certificates are mounted."""
 SCRATCH = "/scratch"
@@ -187,10 +188,11 @@ def worker_pod(settings: ClusterSettings, size: WorkerClass) -> Manifest:
             "name": "worker",
             "args": [
                 *("dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1"),
-                # Kubernetes starts it anew; its own memory is not what counts, that of its children is
-                *("--no-nanny", "--memory-limit", "0"),
+                # the nanny hands tasks back when the pod has to go; it sees no memory but the worker's own
+                *("--nanny", "--memory-limit", "0"),
                 *("--resources", f"memory={promised(size.memory)}"),
                 *("--local-directory", SCRATCH, "--worker-port", str(WORKER_PORT)),
+                *("--nanny-port", str(NANNY_PORT)),
                 *("--dashboard-address", f":{WORKER_DASHBOARD_PORT}", "--death-timeout", "300"),
                 *_tls(settings),
             ],
@@ -198,7 +200,11 @@ def worker_pod(settings: ClusterSettings, size: WorkerClass) -> Manifest:
                 {"name": "DASK_SCHEDULER_ADDRESS", "value": scheduler_address(settings)},
                 *environment(own, "worker"),
             ],
-            "ports": [_port("tcp-comm", WORKER_PORT), _port("http-dashboard", WORKER_DASHBOARD_PORT)],
+            "ports": [
+                _port("tcp-comm", WORKER_PORT),
+                _port("tcp-nanny", NANNY_PORT),
+                _port("http-dashboard", WORKER_DASHBOARD_PORT),
+            ],
             "resources": resources(own.cpu, size.memory, own.scratch),
             "livenessProbe": _health(period=30, failures=10),
         },

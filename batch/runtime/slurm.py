@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from batch.cluster_settings import ClusterSettings, SlurmSettings, TlsFiles, WorkerClass
@@ -54,7 +56,6 @@ def start(
         raise UsageError("--cluster slurm needs dask-jobqueue; pip install 'acs-batch[slurm]'")
     if shutil.which("sbatch") is None:
         raise UsageError("--cluster slurm: there is no sbatch here; run on a node that submits jobs")
-    from dask_jobqueue import SLURMCluster
     from distributed import Client
 
     slurm, shared = settings.slurm, (settings.slurm.shared or work) / "slurm"
@@ -64,7 +65,7 @@ def start(
         sizes = {size: job_options(slurm, size, tls, shared) for size in classes}
         for options in sizes.values():
             _try(job_script(options))
-        with SLURMCluster(
+        with _jobqueue().SLURMCluster(
             **sizes[classes[0]],
             shared_temp_directory=str(shared),
             scheduler_options={"dashboard_address": ":0"},
@@ -119,7 +120,8 @@ def job_options(
         "job_cpu": slurm.cores,
         "memory": str(int(size.memory)),
         "job_mem": f"{-(-size.memory // _MIB)}M",
-        "nanny": False,
+        # hands tasks back when the job has to go
+        "nanny": True,
         "python": slurm.python or shlex.quote(sys.executable),
         "local_directory": slurm.scratch or "/tmp",
         "interface": slurm.interface,
@@ -143,9 +145,7 @@ def job_options(
 
 def job_script(options: Mapping[str, Any]) -> str:
     """What is handed to sbatch, but for the scheduler's address and the worker's name."""
-    from dask_jobqueue.slurm import SLURMJob
-
-    script: str = SLURMJob("tls://scheduler:8786", name="worker", **options).job_script()
+    script: str = _jobqueue().slurm.SLURMJob("tls://scheduler:8786", name="worker", **options).job_script()
     return script
 
 
@@ -157,6 +157,17 @@ def lifetime(walltime: str) -> int:
     days, _, clock = walltime.rpartition("-")
     hours, minutes, seconds = map(int, clock.split(":"))
     return ((int(days or 0) * 24 + hours) * 3600 + minutes * 60 + seconds) * 9 // 10
+
+
+def _jobqueue() -> ModuleType:
+    """dask_jobqueue, which takes Ctrl-C for itself where it is imported: it is given back."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        import dask_jobqueue.slurm
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
+    return dask_jobqueue
 
 
 def _try(script: str) -> None:

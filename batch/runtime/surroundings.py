@@ -9,6 +9,7 @@ from batch.cluster_settings import KubernetesSettings
 from batch.runtime.manifests import (
     DASHBOARD_PORT,
     DASK,
+    NANNY_PORT,
     SCHEDULER_PORT,
     WORKER_DASHBOARD_PORT,
     WORKER_PORT,
@@ -54,7 +55,7 @@ def policies(own: KubernetesSettings) -> list[Manifest]:
     inner = [_from_pods(scheduler), _from_pods(worker)]
     watchers = [_from_namespace(own.monitoring), _from_namespace(own.operator)]
     to_scheduler = {"to": [_from_pods(scheduler)], "ports": _tcp(SCHEDULER_PORT)}
-    to_workers = {"to": [_from_pods(worker)], "ports": _tcp(WORKER_PORT, WORKER_DASHBOARD_PORT)}
+    to_workers = {"to": [_from_pods(worker)], "ports": _tcp(WORKER_PORT, NANNY_PORT, WORKER_DASHBOARD_PORT)}
     return [
         _policy(
             own,
@@ -69,7 +70,7 @@ def policies(own: KubernetesSettings) -> list[Manifest]:
             own,
             "worker",
             ingress=[
-                {"from": inner, "ports": _tcp(WORKER_PORT, WORKER_DASHBOARD_PORT)},
+                {"from": inner, "ports": _tcp(WORKER_PORT, NANNY_PORT, WORKER_DASHBOARD_PORT)},
                 {"from": [_from_namespace(own.monitoring)], "ports": _tcp(WORKER_DASHBOARD_PORT)},
             ],
             egress=[_dns(), to_scheduler, to_workers, _https(443)],

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from distributed import Client, Security
 
-from batch.cluster_settings import ClusterSettings, TlsFiles
+from batch.cluster_settings import ClusterSettings, KubernetesSettings, TlsFiles, WorkerClass
 from batch.errors import UsageError
-from batch.runtime import security
+from batch.runtime import manifests, security
+from batch.runtime.classes import KEPT
 from batch.runtime.cluster import connect
 
 
@@ -116,6 +117,29 @@ def test_the_command_line_says_what_is_missing(started: Started, tmp_path: Path)
         ),
     ):
         pass
+
+
+def test_a_submitted_driver_finds_its_cluster_and_ends_it(
+    toys: Any, started: Started, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in the pod of the driver's Job, but for the name of the service, which means nothing here."""
+    monkeypatch.setattr(manifests, "scheduler_address", lambda settings: started.address)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    settings = ClusterSettings(
+        kind="kubernetes",
+        tls=started.tls,
+        kubernetes=KubernetesSettings(name="visit-abcde", existing=True, timeout=20),
+        # the one worker that there is
+        classes=(WorkerClass.model_validate({"memory": KEPT + 10**9}),),
+    )
+    with work_of(toys) as work:
+        # a driver that is told to go leaves the cluster to its next attempt
+        with pytest.raises(KeyboardInterrupt), connect(settings, toys.plan.tasks, work):
+            raise KeyboardInterrupt
+        assert "visit-abcde" not in caplog.text
+        with connect(settings, toys.plan.tasks, work) as client:
+            assert client.scheduler.address == started.address
+    assert "DaskCluster visit-abcde stays" in caplog.text, "outside Kubernetes there is nobody to ask"
 
 
 @contextlib.contextmanager

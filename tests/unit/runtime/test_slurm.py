@@ -70,7 +70,7 @@ def test_what_runs_in_the_job(script: str, tmp_path: Path) -> None:
     assert given["--tls-cert"] == f"{tmp_path}/tls/tls.crt"
     assert given["--tls-key"] == f"{tmp_path}/tls/tls.key"
     assert given["--lifetime"] == f"{36 * 3600 * 9 // 10}s"
-    assert "--no-nanny" in words
+    assert "--nanny" in words
     assert "--nworkers" not in words
 
 
@@ -126,3 +126,20 @@ def test_no_blanks_in_the_folder_of_jobs(tmp_path: Path, monkeypatch: pytest.Mon
     settings = ClusterSettings(kind="slurm")
     with pytest.raises(UsageError, match="no blanks"), slurm.start(settings, (SIZE,), tmp_path / "a b"):
         pass
+
+
+def test_ctrl_c_and_termination_stay_ours(tmp_path: Path) -> None:
+    """dask_jobqueue would end the driver at once, its cluster and its children left behind."""
+    code = f"""
+import signal
+from pathlib import Path
+from batch.cluster_settings import SlurmSettings, WorkerClass
+from batch.runtime import slurm
+own = lambda number, frame: None
+signal.signal(signal.SIGTERM, own)
+size = WorkerClass.model_validate({{"memory": "1 GiB"}})
+slurm.job_script(slurm.job_options(SlurmSettings(), size, None, Path({str(tmp_path)!r})))
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.getsignal(signal.SIGTERM) is own)
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
