@@ -14,7 +14,6 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from batch.cluster_settings import ClusterSettings, SlurmSettings, TlsFiles, WorkerClass
@@ -159,7 +158,7 @@ def lifetime(walltime: str) -> int:
     return ((int(days or 0) * 24 + hours) * 3600 + minutes * 60 + seconds) * 9 // 10
 
 
-def _jobqueue() -> ModuleType:
+def _jobqueue() -> Any:
     """dask_jobqueue, which takes Ctrl-C for itself where it is imported: it is given back."""
     before = signal.getsignal(signal.SIGINT)
     try:
