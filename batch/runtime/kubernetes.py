@@ -62,7 +62,7 @@ def start(settings: ClusterSettings, classes: Sequence[WorkerClass]) -> Iterator
 
 @contextlib.contextmanager
 def _existing(settings: ClusterSettings) -> Iterator[Client]:
-    """Connect to the scheduler of a submitted run; end its cluster if all went well.
+    """Connect to the scheduler of a submitted run; end its cluster when the run has come to its end.
 
     After an interruption (a lost node, an eviction) the cluster stays for the driver's next attempt.
     """
