@@ -85,7 +85,7 @@ class KubernetesSettings(_Section):
     name: Annotated[Label, Field(max_length=30)] = "acs-batch"
     """Of the cluster and all that belongs to it; runs add some letters of their own."""
     existing: bool = False
-    """The cluster is there already: connect to its scheduler, and remove it when the run has come to its end."""
+    """The cluster is there already: connect to its scheduler, and remove it at the end of the run."""
     image: Annotated[str, Field(pattern=r"^[\w.:@/-]+$")] = "acs-batch:latest"
     pull_secret: Label | None = None
     """Secret with the credentials of a private registry."""
