@@ -38,7 +38,14 @@ def _absolute_reference(text: str) -> str:
     return f"{option.strip()}={Path(path.strip()).expanduser().absolute()}" if equals else text
 
 
-def _server(address: str) -> str:
+def server_address(address: str) -> str:
+    """An http address without a slash at its end; empty stays empty.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or carries a user name or password.
+    """
     parts = urlsplit(address)
     if address and (parts.scheme not in ("http", "https") or not parts.hostname):
         raise ValueError("not an http address; write https://hst-crds.stsci.edu")
@@ -66,7 +73,7 @@ class ReferencesSettings(_Section):
     takes the cache's own newest; with `sync`, the latest."""
     sync: Sync = "never"
     """``missing`` fetches files and rules that the cache lacks from the CRDS server; ``never`` is offline."""
-    server: Annotated[str, AfterValidator(_server)] = ""
+    server: Annotated[str, AfterValidator(server_address)] = ""
     """Address of the CRDS server; empty: CRDS_SERVER_URL, or else the public one for HST."""
     custom: tuple[Annotated[str, AfterValidator(_absolute_reference)], ...] = ()
     """Files of your own: ``DARKFILE=path``, ``PFLTFILE[F606W]=path``, ``DARKFILE[j9l960a7q]=path``."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from batch.calibration_settings import ReferencesSettings
+from batch.calibration_settings import ReferencesSettings, server_address
 from batch.errors import InputError, UsageError
 from batch.references.location import Cache
 from batch.references.service import SERVER, Service
@@ -36,28 +35,15 @@ def pin(settings: ReferencesSettings, environment: Mapping[str, str]) -> Referen
     if settings.sync == "never":
         return locate_cache(settings, environment)
     cache = Cache(_folder(settings, environment).absolute())
-    server = check_server(settings.server or environment.get("CRDS_SERVER_URL", "") or SERVER)
+    try:
+        server = server_address(settings.server or environment.get("CRDS_SERVER_URL", "") or SERVER)
+    except ValueError as error:
+        raise UsageError(f"CRDS_SERVER_URL: {error}") from None
     name = settings.context or environment.get("CRDS_CONTEXT", "") or "latest"
     name = "latest" if name in _LATEST else _checked(name)
     context, mappings = Service(cache, server).context(name)
     sync(cache, mappings, lambda names: {n: mappings[n] for n in names})
     return settings.model_copy(update={"cache": cache.root, "server": server, "context": _checked(context)})
-
-
-def check_server(address: str) -> str:
-    """The address of a CRDS server, without a slash at its end.
-
-    Raises
-    ------
-    UsageError
-        If it is no http address, or carries a user name or password, which would end up in records.
-    """
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"references.server: not an http address; the public one is {SERVER}")
-    if parts.username or parts.password:
-        raise UsageError("references.server: an address with a password in it is not taken; leave it out")
-    return address.rstrip("/")
 
 
 def locate_cache(settings: ReferencesSettings, environment: Mapping[str, str]) -> ReferencesSettings:

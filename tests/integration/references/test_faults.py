@@ -190,6 +190,13 @@ def test_an_unknown_context(server: CrdsServer, cache: Cache) -> None:
         context.pin(settings, {})
 
 
+def test_an_address_with_a_password_is_refused_without_showing_it(cache: Cache) -> None:
+    settings = ReferencesSettings(cache=cache.root, sync="missing")
+    with pytest.raises(UsageError, match=r"CRDS_SERVER_URL: .*password") as caught:
+        context.pin(settings, {"CRDS_SERVER_URL": "https://me:hidden@crds.org"})
+    assert "hidden" not in caught.value.message
+
+
 def test_a_name_from_the_server_cannot_lead_out_of_the_cache(cache: Cache, patience: Patience) -> None:
     with pytest.raises(BatchError, match="cannot be a file name"):
         sync(cache, ["../../x.fits"], lambda n: {"../../x.fits": FileInfo(1, "")}, patience=patience)
