@@ -77,6 +77,9 @@ def _start(specification: dict) -> int:  # type: ignore[type-arg]
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != own_pid:
             os._exit(1)
+        # where memory runs out, the kernel is to take the task, never the worker that tells of it
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+            score.write("1000")
         log = os.open(specification["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):

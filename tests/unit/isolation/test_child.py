@@ -48,6 +48,13 @@ def test_status_folder_and_log(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().splitlines() == [str(tmp_path), "trouble"]
 
 
+def test_the_kernel_takes_the_child_first_when_memory_runs_out(tmp_path: Path) -> None:
+    """And not the worker, however large that is."""
+    python("print(open('/proc/self/oom_score_adj').read())", tmp_path)
+    assert int((tmp_path / "log").read_text()) == 1000
+    assert int(Path("/proc/self/oom_score_adj").read_text()) < 1000
+
+
 def test_the_whole_environment_is_given(tmp_path: Path) -> None:
     code = "import os; print(sorted(k for k in os.environ if not k.startswith('LC_')))"
     child.run(
