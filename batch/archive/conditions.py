@@ -7,7 +7,7 @@ import math
 import re
 
 from batch.archive.headers import Facts
-from batch.archive_settings import SearchSettings
+from batch.config.archive import SearchSettings
 
 _POSITION = re.compile(r"\s*([+-]?\d+(?:\.\d*)?)[\s,]+([+-]?\d+(?:\.\d*)?)\s*")
 _MJD_0 = datetime.datetime(1858, 11, 17)

@@ -14,7 +14,7 @@ from batch.archive.conditions import mjd, position
 from batch.archive.items import Item, wanted_name
 from batch.archive.retry import Patience
 from batch.archive.transport import TransientError
-from batch.archive_settings import SearchSettings
+from batch.config.archive import SearchSettings
 from batch.errors import LibraryError, NetworkError, UsageError
 
 T = TypeVar("T")

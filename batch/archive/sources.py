@@ -10,7 +10,7 @@ from batch.archive.cache import Cache
 from batch.archive.items import Item
 from batch.archive.retry import Patience
 from batch.archive.transport import Transport
-from batch.archive_settings import CLOUD, MAST, FetchSettings, SearchSettings
+from batch.config.archive import CLOUD, MAST, FetchSettings, SearchSettings
 from batch.errors import UsageError
 
 _QUERY = 300.0

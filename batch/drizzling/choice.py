@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batch.config import SelectSettings
+from batch.config.mosaics import SelectSettings
 from batch.model.drizzle import pixfrac_name
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from batch.calibration_settings import ReferencesSettings, switch_values
+from batch.config.calibration import ReferencesSettings, switch_values
 from batch.errors import LibraryError, MissingReferenceError, UsageError
 from batch.model.names import plain_name
 from batch.references import custom

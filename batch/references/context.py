@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from batch.calibration_settings import ReferencesSettings, server_address
+from batch.config.calibration import ReferencesSettings, server_address
 from batch.errors import InputError, UsageError
 from batch.references.location import Cache
 from batch.references.service import SERVER, Service

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.calibration_settings import ReferencesSettings
+from batch.config.calibration import ReferencesSettings
 from batch.errors import InputError, UsageError
 from batch.model.json import encode
 from batch.references.bestrefs import Resolution, again

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from batch.archive.headers import Facts
 from batch.archive.items import sibling
 from batch.archive.tables import Row
-from batch.archive_settings import AssociateSettings
+from batch.config.archive import AssociateSettings
 from batch.errors import UsageError
 from batch.model.names import plain_name
 from batch.model.observation import Absent, Association, Exposure, SetAside

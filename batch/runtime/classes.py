@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pydantic import ByteSize
 
-from batch.cluster_settings import ClusterSettings, WorkerClass
+from batch.config.cluster import ClusterSettings, WorkerClass
 from batch.model.plan import Task
 
 KEPT = 384 * 2**20

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from batch import __version__
-from batch.cluster_settings import ClusterSettings, WorkerClass
+from batch.config.cluster import ClusterSettings, WorkerClass
 from batch.errors import BatchError, InsufficientMemoryError, UsageError
 from batch.model.plan import Task
 from batch.runtime import security

@@ -108,7 +108,7 @@ def _store(work: str) -> Finding:
 
 
 def _references(cache: Path | None, environment: Mapping[str, str]) -> Finding:
-    from batch.calibration_settings import ReferencesSettings
+    from batch.config.calibration import ReferencesSettings
     from batch.references.context import locate_cache
 
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batch.cluster_settings import ClusterSettings
+from batch.config.cluster import ClusterSettings
 from batch.errors import InsufficientMemoryError, RunCancelledError, SchedulerLostError, UsageError
 from batch.model.plan import Plan, Task
 from batch.model.record import Record

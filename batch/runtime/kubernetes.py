@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch.cluster_settings import ClusterSettings, KubernetesSettings, TlsFiles, WorkerClass
 from batch.config import Settings
+from batch.config.cluster import ClusterSettings, KubernetesSettings, TlsFiles, WorkerClass
 from batch.errors import UsageError
 from batch.runtime import manifests, security, submit, surroundings
 from batch.runtime.kubeapi import Api, refusals

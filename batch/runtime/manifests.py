@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batch.cluster_settings import ClusterSettings, KubernetesSettings, WorkerClass
+from batch.config.cluster import ClusterSettings, KubernetesSettings, WorkerClass
 from batch.runtime.classes import THREADS, promised
 from batch.runtime.security import CA, CERT, KEY
 

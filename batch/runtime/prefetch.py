@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch.calibration_settings import switch_values
 from batch.config import Settings
+from batch.config.calibration import switch_values
 from batch.model.observation import Association, Exposure, SetAside
 
 if TYPE_CHECKING:

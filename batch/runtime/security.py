@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from batch.cluster_settings import TlsFiles
+from batch.config.cluster import TlsFiles
 from batch.errors import UsageError
 
 if TYPE_CHECKING:

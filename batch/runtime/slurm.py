@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.cluster_settings import ClusterSettings, SlurmSettings, TlsFiles, WorkerClass
+from batch.config.cluster import ClusterSettings, SlurmSettings, TlsFiles, WorkerClass
 from batch.errors import UsageError
 from batch.runtime import security
 from batch.runtime.classes import THREADS, promised

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ByteSize
 
-from batch.cluster_settings import ClusterSettings, KubernetesSettings, TlsFiles, WorkerClass
 from batch.config import Settings
+from batch.config.cluster import ClusterSettings, KubernetesSettings, TlsFiles, WorkerClass
 from batch.errors import UsageError
 from batch.runtime import manifests, security, surroundings
 from batch.runtime.manifests import KEYS, Manifest

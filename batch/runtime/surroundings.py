@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from batch.cluster_settings import KubernetesSettings
+from batch.config.cluster import KubernetesSettings
 from batch.runtime.manifests import (
     DASHBOARD_PORT,
     DASK,

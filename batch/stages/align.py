@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.config import AlignSettings, Settings
+from batch.config import Settings
+from batch.config.mosaics import AlignSettings
 from batch.drizzling.size import PIXEL, largest_chip
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure

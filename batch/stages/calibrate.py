@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from batch.calibration_settings import CalibrateSettings
 from batch.config import Settings
+from batch.config.calibration import CalibrateSettings
 from batch.errors import InputError
 from batch.isolation.environment import reference_environment, reference_folder
 from batch.model.observation import Association, Exposure

@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from batch.config import CombineSettings, Settings
+from batch.config import Settings
+from batch.config.mosaics import CombineSettings
 from batch.drizzling.size import SCALE, largest_chip, output_pixels
 from batch.isolation.environment import reference_environment, reference_folder
 from batch.model.observation import Association, Exposure

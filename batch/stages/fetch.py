@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from batch.archive_settings import FetchSettings
 from batch.config import Settings
+from batch.config.archive import FetchSettings
 from batch.errors import InputError
 from batch.model.names import plain_name
 from batch.model.observation import Association, Exposure, Product

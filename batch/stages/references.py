@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch.calibration_settings import ReferencesSettings
 from batch.config import Settings
+from batch.config.calibration import ReferencesSettings
 from batch.model.json import encode
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch.config import ReportSettings, Settings
+from batch.config import Settings
+from batch.config.mosaics import ReportSettings
 from batch.drizzling.size import output_pixels
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch.config import SelectSettings, Settings
+from batch.config import Settings
+from batch.config.mosaics import SelectSettings
 from batch.drizzling.choice import cards, choose, history, limits
 from batch.drizzling.size import output_pixels
 from batch.errors import InputError

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.config import Settings, StatisticsSettings
+from batch.config import Settings
+from batch.config.mosaics import StatisticsSettings
 from batch.drizzling.size import PIXEL, foreseen, output_pixels
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure

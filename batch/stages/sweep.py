@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.config import Settings, SweepSettings
+from batch.config import Settings
+from batch.config.mosaics import SweepSettings
 from batch.drizzling.size import LARGEST_DROP, drop, largest_chip, output_pixels
 from batch.errors import UsageError
 from batch.model.drizzle import Drizzle

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from batch.config import Settings, WcsSettings
+from batch.config import Settings
+from batch.config.mosaics import WcsSettings
 from batch.errors import LibraryError
 from batch.isolation.environment import reference_environment, reference_folder
 from batch.isolation.library import library_call

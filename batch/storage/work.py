@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from batch.cluster_settings import CACHE_BYTES, ClusterSettings
+from batch.config.cluster import CACHE_BYTES, ClusterSettings
 from batch.errors import UsageError
 from batch.model.record import Record
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from batch.cluster_settings import ClusterSettings
+from batch.config.cluster import ClusterSettings
 from batch.model.drizzle import combinations
 from batch.model.observation import Association, Exposure, Product
 from batch.model.plan import Needs, Plan, Stage, expand

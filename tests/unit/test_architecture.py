@@ -31,7 +31,6 @@ LAYERS = (
         "references",
     ),
     ("config", "log", "compile"),
-    ("cluster_settings", "archive_settings", "calibration_settings"),
     ("model",),
     ("errors",),
 )

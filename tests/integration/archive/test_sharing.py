@@ -25,7 +25,7 @@ import json, random, sys
 from pathlib import Path
 from batch.archive import sources
 from batch.archive.transfer import Order
-from batch.archive_settings import FetchSettings
+from batch.config.archive import FetchSettings
 
 fetch = FetchSettings.model_validate(json.loads(sys.argv[1]))
 sys.stdin.readline()

@@ -20,7 +20,7 @@ import yaml
 from beside import load
 
 from batch import config
-from batch.cluster_settings import ClusterSettings, KubernetesSettings, TlsFiles, Volume, WorkerClass
+from batch.config.cluster import ClusterSettings, KubernetesSettings, TlsFiles, Volume, WorkerClass
 from batch.errors import UsageError
 from batch.runtime import kubernetes, manifests
 from batch.runtime.classes import KEPT

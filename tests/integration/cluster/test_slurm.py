@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from batch.cluster_settings import ClusterSettings, SlurmSettings, WorkerClass
+from batch.config.cluster import ClusterSettings, SlurmSettings, WorkerClass
 from batch.errors import InsufficientMemoryError, UsageError
 from batch.runtime import slurm
 from batch.runtime.classes import KEPT

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from distributed import Client, Security
 
-from batch.cluster_settings import ClusterSettings, KubernetesSettings, TlsFiles, WorkerClass
+from batch.config.cluster import ClusterSettings, KubernetesSettings, TlsFiles, WorkerClass
 from batch.errors import UsageError
 from batch.runtime import manifests, security
 from batch.runtime.classes import KEPT

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from batch.calibration_settings import ReferencesSettings
+from batch.config.calibration import ReferencesSettings
 from batch.errors import LibraryError, MissingReferenceError, UnsafeNameError, UsageError
 from batch.references import bestrefs, service
 from batch.references.bestrefs import Resolution, missing_error, resolve

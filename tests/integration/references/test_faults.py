@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from crds_server import CrdsServer
 
-from batch.calibration_settings import ReferencesSettings
+from batch.config.calibration import ReferencesSettings
 from batch.errors import (
     BatchError,
     DamagedReferenceError,

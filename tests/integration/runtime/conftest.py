@@ -96,7 +96,7 @@ def toy_control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def client(toy_control: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """A real cluster of two worker processes."""
-    from batch.config import ClusterSettings
+    from batch.config.cluster import ClusterSettings
     from batch.runtime.cluster import connect
 
     settings = ClusterSettings(workers=2, memory=10**9)

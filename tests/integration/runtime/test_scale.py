@@ -111,7 +111,7 @@ def test_finished_associations_are_not_looked_at_again(toys: Any, client: Any) -
 
 
 def test_a_cluster_on_this_machine_has_the_metrics(toys: Any, client: Any) -> None:
-    from batch.config import ClusterSettings
+    from batch.config.cluster import ClusterSettings
 
     equip(client, ClusterSettings())
     toys.order("gather/asn1", "input-error")

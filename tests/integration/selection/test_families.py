@@ -13,7 +13,7 @@ import xarray as xr
 from astropy.io import fits
 from rich.console import Console
 
-from batch.config import SelectSettings
+from batch.config.mosaics import SelectSettings
 from batch.drizzling.choice import choose
 from batch.drizzling.coverage import PixelBox
 from batch.errors import InputError

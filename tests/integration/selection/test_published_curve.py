@@ -18,7 +18,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
-from batch.config import SelectSettings
+from batch.config.mosaics import SelectSettings
 from batch.drizzling.choice import choose
 from batch.drizzling.coverage import PixelBox
 from batch.drizzling.weights import statistics

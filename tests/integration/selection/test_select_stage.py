@@ -16,7 +16,7 @@ from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.config import SelectSettings
+from batch.config.mosaics import SelectSettings
 from batch.drizzling.choice import cards, choose, history
 from batch.errors import InputError
 from batch.model.drizzle import pixfrac_name

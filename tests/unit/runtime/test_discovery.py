@@ -12,8 +12,8 @@ from astropy.io import fits
 from astropy.table import Table
 
 from batch.archive.tables import read_table
-from batch.archive_settings import AssociateSettings, FetchSettings
 from batch.config import Settings
+from batch.config.archive import AssociateSettings, FetchSettings
 from batch.errors import InputError, UnsafeNameError, UsageError
 from batch.model.observation import Association
 from batch.runtime.discovery import find

@@ -12,7 +12,7 @@ import dask
 import pytest
 from cryptography import x509
 
-from batch.cluster_settings import TlsFiles
+from batch.config.cluster import TlsFiles
 from batch.errors import UsageError
 from batch.runtime import security
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.cluster_settings import ClusterSettings, SlurmSettings, WorkerClass
+from batch.config.cluster import ClusterSettings, SlurmSettings, WorkerClass
 from batch.errors import UsageError
 from batch.runtime import security, slurm
 from batch.runtime.classes import promised
@@ -133,7 +133,7 @@ def test_ctrl_c_and_termination_stay_ours(tmp_path: Path) -> None:
     code = f"""
 import signal
 from pathlib import Path
-from batch.cluster_settings import SlurmSettings, WorkerClass
+from batch.config.cluster import SlurmSettings, WorkerClass
 from batch.runtime import slurm
 own = lambda number, frame: None
 signal.signal(signal.SIGTERM, own)

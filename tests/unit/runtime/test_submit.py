@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch import config
-from batch.cluster_settings import ClusterSettings, KubernetesSettings
+from batch.config.cluster import ClusterSettings, KubernetesSettings
 from batch.errors import UsageError
 from batch.model.plan import Needs, Task
 from batch.runtime import classes, kubernetes, manifests, security, submit

@@ -21,7 +21,7 @@ _HERE = Path(__file__).parent
 _DRIVER = """
 import json, pathlib, sys
 sys.path.insert(0, {toys!r})
-from batch.cluster_settings import ClusterSettings
+from batch.config.cluster import ClusterSettings
 from batch.errors import BatchError
 from batch.runtime import cancelling, events
 from batch.runtime.execution import Listeners, carry_out

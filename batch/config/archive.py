@@ -6,15 +6,11 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from batch.config.base import Absolute, Section
 
 MAST, CLOUD = "mast", "cloud"
-
-Absolute = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _place(text: str) -> str:
@@ -50,7 +46,7 @@ Source = Annotated[
 Date = Annotated[str, BeforeValidator(_date)]
 
 
-class SearchSettings(_Section):
+class SearchSettings(Section):
     """What is reduced. All conditions hold at once; none takes everything that the source has."""
 
     datasets_from: Absolute | None = None
@@ -84,7 +80,7 @@ class SearchSettings(_Section):
         return bool(self.proposal or self.target or self.datasets_from)
 
 
-class AssociateSettings(_Section):
+class AssociateSettings(Section):
     """How exposures become associations."""
 
     by: Literal["association", "visit", "target", "all"] = "association"
@@ -99,7 +95,7 @@ class AssociateSettings(_Section):
     """Rootnames that are left out altogether."""
 
 
-class FetchSettings(_Section):
+class FetchSettings(Section):
     """Where raw exposures come from, and how they come. Changes no digit of a product."""
 
     source: Source | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, model_validator
+
+from batch.config.base import Absolute, Section
 
 CACHE_BYTES = 50_000_000_000
 
@@ -14,7 +15,6 @@ Kind = Literal["local", "scheduler", "kubernetes", "slurm"]
 
 # "8 GB" and "8GiB" as well as a number of bytes; the TOML that is written back holds numbers
 Memory = Annotated[ByteSize, Field(gt=0)]
-Absolute = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 # names of Kubernetes objects: RFC 1123 labels
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 # what goes into a job script must stay one word
@@ -24,11 +24,7 @@ Word = Annotated[str, Field(pattern=r"^[\w.,:@%+/=-]+$")]
 _of_time = BeforeValidator(lambda value: value.isoformat() if isinstance(value, datetime.time) else value)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TlsFiles(_Section):
+class TlsFiles(Section):
     """Certificates of a cluster, PEM files; the same certificate serves client, scheduler and workers."""
 
     ca: Absolute
@@ -37,7 +33,7 @@ class TlsFiles(_Section):
     key: Absolute
 
 
-class WorkerClass(_Section):
+class WorkerClass(Section):
     """Workers of one size."""
 
     memory: Memory
@@ -62,7 +58,7 @@ class WorkerClass(_Section):
         return self.maximum is not None
 
 
-class Volume(_Section):
+class Volume(Section):
     """A volume claim that driver and workers mount, at the same path."""
 
     claim: Label
@@ -70,7 +66,7 @@ class Volume(_Section):
     read_only: bool = False
 
 
-class Toleration(_Section):
+class Toleration(Section):
     """A taint of nodes on which workers may run all the same."""
 
     key: str
@@ -78,7 +74,7 @@ class Toleration(_Section):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
 
 
-class KubernetesSettings(_Section):
+class KubernetesSettings(Section):
     """A cluster of the Dask operator's, made for a run."""
 
     namespace: Label = "acs-batch"
@@ -102,7 +98,7 @@ class KubernetesSettings(_Section):
     """Cores of a worker; its task runs on as many threads."""
     scheduler_memory: Memory = ByteSize(4 * 2**30)
     """Bytes; as much for the driver."""
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = Field({})
     """Labels of the nodes that workers run on."""
     tolerations: tuple[Toleration, ...] = ()
     """Of workers: spot nodes, as a rule."""
@@ -122,7 +118,7 @@ class KubernetesSettings(_Section):
     """The operator removes a cluster that has had nothing to do for so long, seconds; 0: never."""
 
 
-class SlurmSettings(_Section):
+class SlurmSettings(Section):
     """Workers as jobs of SLURM; the scheduler runs beside the driver."""
 
     partition: Word | None = None
@@ -147,7 +143,7 @@ class SlurmSettings(_Section):
     """Seconds for the first workers to appear."""
 
 
-class ClusterSettings(_Section):
+class ClusterSettings(Section):
     """Where tasks run. Never part of a fingerprint: it changes no digit of a product."""
 
     kind: Kind | None = None

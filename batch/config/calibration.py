@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BeforeValidator
+
+from batch.config.base import Absolute, Section
 
 SWITCHES = (
     *("DQICORR", "BIASCORR", "BLEVCORR", "ATODCORR", "SINKCORR", "PCTECORR", "DARKCORR", "FLSHCORR"),
@@ -14,12 +16,6 @@ SWITCHES = (
 )
 """The calibration switches of ACS CCD headers."""
 VALUES = ("PERFORM", "OMIT")
-
-Absolute = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _switch(text: str) -> str:
@@ -63,7 +59,7 @@ Sync = Annotated[
 ]
 
 
-class ReferencesSettings(_Section):
+class ReferencesSettings(Section):
     """CRDS best references."""
 
     cache: Absolute | None = None
@@ -85,7 +81,7 @@ class ReferencesSettings(_Section):
     """Those of calibrate, filled in when a run is planned: they decide which files are needed."""
 
 
-class CalibrateSettings(_Section):
+class CalibrateSettings(Section):
     """raw -> flt, flc."""
 
     engine: Literal["auto", "builtin", "calacs"] = "auto"

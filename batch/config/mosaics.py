@@ -1,51 +1,30 @@
-"""The settings of a reduction: one typed model per stage, from TOML and ``--set``."""
+"""Settings of everything from the WCS to the chosen mosaic and its page."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from batch.archive_settings import AssociateSettings, FetchSettings, SearchSettings
-from batch.calibration_settings import CalibrateSettings, ReferencesSettings
-from batch.cluster_settings import ClusterSettings
-from batch.errors import UsageError
+from batch.config.base import Absolute, Section
 from batch.model.drizzle import Drizzle, combinations
 
 Pixfrac = Annotated[float, Field(gt=0, le=1)]
 Kernel = Literal["square", "point", "turbo", "gaussian"]
 _several = BeforeValidator(lambda given: (given,) if isinstance(given, (int, float, str)) else given)
-# tasks run in folders of their own: what is relative to the user's is made absolute here, once
-Place = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WcsSettings(_Section):
+class WcsSettings(Section):
     """Distortion model and WCS."""
 
     use_db: bool = False
     """Ask the astrometry database of MAST for better solutions (needs network)."""
 
 
-class AlignSettings(_Section):
+class AlignSettings(Section):
     """Alignment, with a quality gate."""
 
-    catalog: Place | None = None
+    catalog: Absolute | None = None
     """Table with columns RA and DEC (deg): align to it absolutely; otherwise relative to one exposure."""
     search_radius: float = Field(2.0, gt=0)
     """How far off pointings may be, arcsec."""
@@ -60,7 +39,7 @@ class AlignSettings(_Section):
     """Gate: largest rms of the fit in input pixels per axis."""
 
 
-class CombineSettings(_Section):
+class CombineSettings(Section):
     """Sky, cosmic-ray masks, first mosaic, the output grid."""
 
     bits: tuple[int, ...] = (16, 64, 256)
@@ -76,7 +55,7 @@ class CombineSettings(_Section):
     """Reject cosmic rays by comparing exposures (needs two or more)."""
 
 
-class SweepSettings(_Section):
+class SweepSettings(Section):
     """The final drizzles: every combination of pixfrac, scale and kernel."""
 
     pixfrac: Annotated[tuple[Pixfrac, ...], _several] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -132,7 +111,7 @@ class SweepSettings(_Section):
         return rounded
 
 
-class Box(_Section):
+class Box(Section):
     """A rectangle of the mosaic; zero-based, the upper limits are outside."""
 
     x0: int = Field(ge=0)
@@ -147,7 +126,7 @@ class Box(_Section):
         return self
 
 
-class StatisticsSettings(_Section):
+class StatisticsSettings(Section):
     """Numbers from the weight maps."""
 
     boxes: tuple[Box, ...] = ()
@@ -163,7 +142,7 @@ class StatisticsSettings(_Section):
     """Side of the chunks that are in memory at a time, output pixels; rounded up to whole tiles."""
 
 
-class SelectSettings(_Section):
+class SelectSettings(Section):
     """Which drizzle is chosen of those that stand the three tests of the DrizzlePac documentation.
 
     That is the one with the first kernel of the settings, at the finest scale, with the smallest pixfrac; a
@@ -192,7 +171,7 @@ class SelectSettings(_Section):
     """With fewer in the field, stars are not judged."""
 
 
-class ReportSettings(_Section):
+class ReportSettings(Section):
     """The page per association."""
 
     preview: int = Field(900, ge=100, le=4000)
@@ -202,108 +181,3 @@ class ReportSettings(_Section):
     published_curve: Literal["auto", "always", "never"] = "auto"
     """Lay the published curve of J9L960010 under the visit's own. ``auto``: where the two can be compared,
     that is for four WFC exposures, the square kernel and a scale of 0.03 arcsec, as in the demo."""
-
-
-class Settings(_Section):
-    """All settings of a run."""
-
-    search: SearchSettings = SearchSettings()
-    associate: AssociateSettings = AssociateSettings()
-    fetch: FetchSettings = FetchSettings()
-    references: ReferencesSettings = ReferencesSettings()
-    calibrate: CalibrateSettings = CalibrateSettings()
-    wcs: WcsSettings = WcsSettings()
-    align: AlignSettings = AlignSettings()
-    combine: CombineSettings = CombineSettings()
-    sweep: SweepSettings = SweepSettings()
-    statistics: StatisticsSettings = StatisticsSettings()
-    select: SelectSettings = SelectSettings()
-    report: ReportSettings = ReportSettings()
-    cluster: ClusterSettings = ClusterSettings()
-
-
-def load(path: Path | None = None, changes: Iterable[str] = ()) -> Settings:
-    """Read a TOML file and apply ``section.key=value`` changes to it, later ones winning.
-
-    Raises
-    ------
-    UsageError
-        For a file that cannot be read, an unknown key, or a value of the wrong kind.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"{path}: {error}; give a TOML file of settings") from None
-    for change in changes:
-        name, equals, text = change.partition("=")
-        *sections, key = name.strip().split(".")
-        if not (equals and sections and key and all(sections)):
-            raise UsageError(f"--set {change}: not of the form section.key=value")
-        table = values
-        for section in sections:
-            table = table.setdefault(section, {})
-            if not isinstance(table, dict):
-                raise UsageError(f"--set {change}: {section} is not a section")
-        table[key] = _value(text)
-    return _validated(values, f"{path}: " if path else "")
-
-
-def _validated(values: Mapping[str, Any], where: str) -> Settings:
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise UsageError(f"{where}wrong settings: " + "; ".join(lines)) from None
-
-
-def _value(text: str) -> Any:
-    """A TOML value; what is no TOML value is a string, so that quotes may be left out."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def override(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> Settings:
-    """Settings with other values for some keys; None leaves a key as it is.
-
-    Raises
-    ------
-    UsageError
-        For a value that the key does not take.
-    """
-    content = settings.model_dump()
-    for name, keys in values.items():
-        content[name] |= {k: v for k, v in keys.items() if v is not None}
-    return _validated(content, "")
-
-
-# where things lie, and how much is in memory at a time, changes no digit of a product
-_WITHOUT_EFFECT = {
-    "fetch": set(FetchSettings.model_fields),
-    # files of the user's own count by their content (`batch.runtime.prefetch`)
-    "references": {"cache", "server", "sync", "bad", "custom"},
-    # its content counts instead (`batch.runtime.planning`)
-    "align": {"catalog"},
-    "statistics": {"chunk"},
-    # a drizzle's own ones are in its task's identity, so that others may join the sweep
-    "sweep": {"pixfrac", "scale", "kernel"},
-}
-
-
-def section(stage: str, values: Mapping[str, Any]) -> BaseModel:
-    """The typed settings of a stage from their JSON values; stages without settings get an empty section."""
-    field = Settings.model_fields.get(stage)
-    kind: type[BaseModel] = _Section if field is None else type(field.default)
-    return kind.model_validate(values)
-
-
-def identity(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What of the settings shapes products, as JSON values by section: the basis of fingerprints."""
-    return {
-        name: values.model_dump(mode="json", exclude=_WITHOUT_EFFECT.get(name))
-        for name, values in settings
-        if name != "cluster"
-    }
