@@ -67,7 +67,7 @@ class Site:
     """A secret in the environment of every container, MAST_API_TOKEN."""
     name: str = field(default_factory=lambda: f"acs-batch-test-{uuid.uuid4().hex[:8]}")
     said: dict[str, str] = field(default_factory=dict)
-    """What each container had printed, and how podman describes it, at the end."""
+    """What each container had printed at the end."""
 
     def __enter__(self) -> Self:
         podman("network", "create", "--internal", "--label", f"site={self.name}", self.name)
@@ -81,7 +81,7 @@ class Site:
         for name in names:
             if error is not None:
                 print(f"--- {name}\n{logs(name)[-3000:]}")
-            self.said[name.removeprefix(f"{self.name}-")] = logs(name) + podman("inspect", name, check=False)
+            self.said[name.removeprefix(f"{self.name}-")] = logs(name)
         if names:
             podman("rm", "--force", "--volumes", "--time", "0", *names)
         podman("secret", "rm", self.name)
