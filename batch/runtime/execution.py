@@ -14,7 +14,7 @@ from batch.config.cluster import ClusterSettings
 from batch.errors import InsufficientMemoryError, RunCancelledError, SchedulerLostError, UsageError
 from batch.model.plan import Plan, Task
 from batch.model.record import Record
-from batch.runtime import cancelling
+from batch.runtime import cancelling, scheduling
 from batch.runtime.events import EventLog
 from batch.runtime.outcomes import Outcomes
 from batch.storage.work import Work
@@ -28,9 +28,6 @@ PERFORMANCE = "report/dask-performance.html"
 
 # what a worker on Kubernetes keeps of its grace period to go in order
 _MARGIN_S = 10
-
-_MESSAGES_KEPT = 20
-_WORKERS_LOST = 1
 
 # queues of SLURM and autoscalers of nodes take their time
 _PATIENCE_FOR_JOBS = {"slurm": 3600.0, "kubernetes": 1200.0}
@@ -117,7 +114,7 @@ def _connected(
 
     deadline = time.monotonic() + settings.patience
     with contextlib.ExitStack() as stack:
-        stack.enter_context(short_memory())
+        stack.enter_context(scheduling.configured())
         while True:
             try:
                 client = stack.enter_context(connect(settings, todo, work))
@@ -177,25 +174,6 @@ def _run(
         cancelling.end_tasks(client, work)
         cancelling.clear(work)
         raise
-
-
-@contextlib.contextmanager
-def short_memory() -> Iterator[None]:
-    """Let schedulers that start in this block keep few of the messages that they sent, and give up sooner.
-
-    Dask keeps the last thousand for each worker, for its own debugging, and with them every task and what
-    it was given: 2 kB a task, forever as far as a run is concerned.
-    """
-    import dask
-    import distributed  # what is set before it has filled in its defaults takes them all along when it goes
-
-    log.debug("distributed %s", distributed.__version__)
-    settings = {
-        "distributed.admin.low-level-log-length": _MESSAGES_KEPT,
-        "distributed.scheduler.allowed-failures": _WORKERS_LOST,
-    }
-    with dask.config.set(settings):
-        yield
 
 
 def equip(client: Client, settings: ClusterSettings) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batch.config.cluster import ClusterSettings, KubernetesSettings, WorkerClass
+from batch.runtime import scheduling
 from batch.runtime.classes import THREADS, promised
 from batch.runtime.security import CA, CERT, KEY
 
@@ -169,7 +170,10 @@ def scheduler_pod(settings: ClusterSettings) -> Manifest:
                 *("--dashboard-address", f":{DASHBOARD_PORT}"),
                 *_tls(settings),
             ],
-            "env": [{"name": "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES", "value": f"[{routes}]"}],
+            "env": [
+                {"name": "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES", "value": f"[{routes}]"},
+                *({"name": name, "value": value} for name, value in scheduling.environment().items()),
+            ],
             "ports": [_port("tcp-comm", SCHEDULER_PORT), _port("http-dashboard", DASHBOARD_PORT)],
             "resources": resources(1, own.scheduler_memory, 2**30),
             "readinessProbe": _health(period=2, failures=3),

@@ -90,15 +90,16 @@ def cpu() -> float:
 def overhead(plan: Plan, workers: int, folder: Path) -> None:
     import bench_graph  # by name, so that it travels as a reference
 
+    from batch.runtime import scheduling
     from batch.runtime.capacity import measure
     from batch.runtime.cluster import connect
     from batch.runtime.events import EventLog, new_run
-    from batch.runtime.execution import equip, short_memory
+    from batch.runtime.execution import equip
     from batch.runtime.graph import Runner
 
     work = open_work(folder / "run")
     settings = ClusterSettings(workers=workers, memory=10**9)
-    with work.writer(), short_memory(), connect(settings, plan.tasks, work) as client:
+    with work.writer(), scheduling.configured(), connect(settings, plan.tasks, work) as client:
         equip(client, settings)
         warm = make_plan(10)
         common = {
