@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import time
+import traceback
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch import __version__
 from batch.config.cluster import ClusterSettings, WorkerClass
@@ -112,16 +114,25 @@ def _local(settings: ClusterSettings, tasks: list[Task], work: Work) -> Iterator
 
 @contextlib.contextmanager
 def _running(settings: ClusterSettings) -> Iterator[Client]:
-    from distributed import Client
-
     address = settings.scheduler or ""
     keys = security.for_address(address, settings.tls)
-    try:
-        client = Client(address, timeout=_WAIT_S, security=keys)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise UsageError(f"--scheduler {address}: cannot be reached ({error})") from None
-    with client:
+    with _started(address, keys) as client:
         yield client
+
+
+def _started(address: str, keys: Any) -> Client:
+    """A client, or a UsageError."""
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=_WAIT_S, security=keys)
+    except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        reason = str(error)
+        # The client that could not start ends when it is collected, and waits for the loop's lock then: now,
+        # not in the middle of the start of another, which holds that lock.
+        traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    raise UsageError(f"--scheduler {address}: cannot be reached ({reason})")
 
 
 def await_classes(client: Client, classes: Iterable[WorkerClass], patience: float) -> None:

@@ -78,7 +78,16 @@ class Server:
         self.objects[key] = made
         self._tell("ADDED" if verb == "create" else "MODIFIED", key, made)
         self.log.append((verb, key[1], key[3]))
+        if self.loop is not None:
+            self.loop.call_soon(self._collect, key)
         return made
+
+    def _collect(self, key: tuple[str, str, str, str]) -> None:
+        """As the garbage collector: what came after its owners had gone belongs to nobody."""
+        owners = self.objects.get(key, {}).get("metadata", {}).get("ownerReferences", ())
+        there = {o["metadata"]["uid"] for o in self.objects.values() if "uid" in o["metadata"]}
+        if owners and not any(o["uid"] in there for o in owners):
+            self.delete(key)
 
     def create(self, version: str, plural: str, namespace: str, made: Object) -> Object:
         """As a POST does."""
