@@ -64,7 +64,7 @@ BOX = "{x0=%d, x1=%d, y0=100, y1=200}"
             sound,
             ["sweep.scale=[0.03, 0.0005]", "sweep.engine=astrodrizzle", "cluster.memory=4000000000"],
             InsufficientMemoryError,
-            r"sweep/jsim01010/pf0\.1_s0\.0005 needs \d+\.\d+ GB, the largest worker offers 4\.00 GB.* sweep\.scale",
+            r"pf0\.1_s0\.0005 needs \d+\.\d+ GB, the largest worker offers 4\.00 GB.* sweep\.scale",
         ),
         (
             sound,
