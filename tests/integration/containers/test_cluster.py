@@ -16,7 +16,7 @@ from pods import HARDENED, TLS, Site, hardened, podman
 
 from batch.runtime.classes import promised
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200, func_only=True)]
+pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(1200, func_only=True)]
 
 GIB = 2**30
 MB = 10**6

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pods import ROOT, hardened, podman
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200, func_only=True)]
+pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(1200, func_only=True)]
 
 
 def run(image: str, *command: str, options: tuple[str, ...] = ()) -> str:
