@@ -114,8 +114,9 @@ def with_settings(*flags: str) -> Callable[[Callable[..., None]], Callable[..., 
             values: dict[str, dict[str, Any]] = {}
             for shortcut in taken:
                 section, _, key = shortcut.setting.partition(".")
-                # an option that may be repeated is an empty list where it was not given
-                values.setdefault(section, {})[key] = given.pop(shortcut.name) or None
+                value = given.pop(shortcut.name)
+                # an option that may be repeated is an empty list where it was not given; 0 was given
+                values.setdefault(section, {})[key] = None if value in ([], ()) else value
             verb(settings=config.override(settings, values), **given)
 
         called.__name__, called.__doc__ = verb.__name__, verb.__doc__

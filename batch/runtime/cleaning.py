@@ -14,7 +14,6 @@ def clean(
     *,
     failures: bool = False,
     stale: bool = False,
-    intermediate: bool = False,
 ) -> int:
     """Remove what is not needed.
 

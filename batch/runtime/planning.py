@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import tempfile
@@ -131,14 +130,3 @@ def expected_seconds(plan: Plan, workers: int) -> float:
     for task in plan.tasks:
         ends[task.id] = max((ends[u] for u in task.upstream), default=0.0) + task.needs.seconds
     return max(sum(t.needs.seconds for t in plan.tasks) / max(1, workers), max(ends.values(), default=0.0))
-
-
-def with_memory(plan: Plan, memory: Mapping[str, int]) -> Plan:
-    """The plan with other memory needs for some tasks (by id); nothing else changes."""
-    tasks = tuple(
-        dataclasses.replace(t, needs=dataclasses.replace(t.needs, memory=memory[t.id]))
-        if t.id in memory
-        else t
-        for t in plan.tasks
-    )
-    return dataclasses.replace(plan, tasks=tasks)

@@ -48,6 +48,7 @@ def test_version_and_help() -> None:
         (["run", "--set", "sweep.pixfrac=[2]"], "sweep.pixfrac"),
         (["run", "--settings", "/nowhere.toml"], "/nowhere.toml"),
         (["run", "--missing-references", "perhaps"], "references.missing"),
+        (["run", "--workers", "0"], "cluster.workers"),
         (["run", "--until", "lunch"], "lunch"),
         (["status", "--work", "/nowhere"], "no run has been made here"),
         (["report", "--work", "/nowhere"], "no run has been made here"),
