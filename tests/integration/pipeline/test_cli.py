@@ -102,6 +102,7 @@ def test_a_catalog_that_is_not_there_is_refused_at_once(tiny: Run) -> None:
     assert not tiny.records()
 
 
+@pytest.mark.slow
 def test_another_catalog_makes_the_alignment_stale(tiny: Run, tmp_path: Path) -> None:
     """By its content, not by its name."""
     cache = tiny.argv[tiny.argv.index("--crds-cache") + 1]

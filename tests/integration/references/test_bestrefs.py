@@ -94,6 +94,7 @@ def by_program(raws: list[Path], settings: ReferencesSettings, area: Path) -> di
     return {raw.name.partition("_")[0]: fits.getheader(area / raw.name, 0) for raw in raws}
 
 
+@pytest.mark.slow
 def test_names_agree_with_the_command_line(
     settings: ReferencesSettings, raws: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

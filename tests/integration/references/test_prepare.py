@@ -79,6 +79,7 @@ def test_latest_is_looked_up_at_the_server(filled: Planner, store: CrdsServer) -
     assert store.calls["get_default_context"] == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_file_in_the_cache_stops_the_run(filled: Planner, store: CrdsServer) -> None:
     (dark,) = filled.cache.rglob("*_drk.fits")
     content = bytearray(dark.read_bytes())
@@ -119,6 +120,7 @@ def test_bad_files_are_told_of_or_stop_the_run(
         assert f"scientifically invalid: {dark.name}" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_custom_file_counts_by_its_content_not_by_its_place(filled: Planner, tmp_path: Path) -> None:
     (dark,) = filled.cache.rglob("*_drk.fits")
     here, there = tmp_path / "my_dark.fits", tmp_path / "there" / "my_dark.fits"
@@ -187,6 +189,7 @@ def test_a_custom_file_of_another_kind_is_refused(
         filled(f"references.custom=['DARKFILE={path}']")
 
 
+@pytest.mark.slow
 def test_a_task_fetches_what_is_still_missing(
     empty: Planner, visit: Visit, store: CrdsServer, tmp_path: Path
 ) -> None:

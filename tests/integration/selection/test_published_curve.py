@@ -92,6 +92,7 @@ def weight_map(mappings: list[WCS], grid: WCS, pixfrac: float) -> np.ndarray:
     return (339 / POINTS**2 * weight).reshape(size, size).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_visit_with_the_demos_dithers_has_the_published_shape(visit: Visit, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)

@@ -293,7 +293,7 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     return observe(tmp_path_factory.mktemp("sky"))
 
 
-@pytest.fixture(scope="session", params=["multi", pytest.param("astrodrizzle", marks=pytest.mark.slow)])
+@pytest.fixture(scope="session", params=["multi", "astrodrizzle"])
 def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sky: Sky) -> Bench:
     """Those exposures, through to the sweep, with either engine."""
     made = set_up(tmp_path_factory.mktemp("swept"), sky.flts, sweep={"engine": request.param})

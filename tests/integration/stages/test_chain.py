@@ -15,6 +15,8 @@ from batch.model.record import Status
 if TYPE_CHECKING:
     from conftest import Bench, Sky
 
+pytestmark = pytest.mark.slow
+
 COSMIC_RAY, STATIC = 4096, 16384
 
 

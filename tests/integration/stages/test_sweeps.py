@@ -75,6 +75,7 @@ def test_two_scales(combined: Bench) -> None:
             assert dataset.sizes["pixfrac"] == 2
 
 
+@pytest.mark.slow
 def test_a_pixfrac_that_joins_a_sweep_leaves_the_others_as_they_are(swept: Bench) -> None:
     before, after = (swept.sweeping(pixfrac=p) for p in ((0.8, 1.0), (0.5, 0.8, 1.0)))
     for name in ("pf0.8", "pf1.0"):
