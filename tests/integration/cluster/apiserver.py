@@ -1,168 +1,62 @@
 """Stands in for the API server of Kubernetes, as far as kr8s and the Dask operator need one.
 
-It keeps what is created, checks nothing, answers lists by label, streams changes to those who watch, honours
-finalizers, deletes dependants with their owners, and passes port-forwards on. What runs pods is told of
-every change (`Server.changed`).
+Lists by label and field, watches that go on from the version of a list, and port-forwards. What is kept, and
+what happens to it, is in `apiobjects`; what runs pods is told of every change (`Store.changed`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
-import datetime
-import itertools
 import json
+import ssl
 import threading
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from aiohttp import WSMsgType, web
+from apiobjects import KINDS, STATUS, Change, Key, Object, RefusedError, Store
 
-Object = dict[str, Any]
-
-# plural -> kind, of each group and version
-KINDS = {
-    "v1": {
-        "namespaces": "Namespace",
-        "pods": "Pod",
-        "services": "Service",
-        "secrets": "Secret",
-        "configmaps": "ConfigMap",
-        "serviceaccounts": "ServiceAccount",
-        "events": "Event",
-    },
-    "apps/v1": {"deployments": "Deployment"},
-    "batch/v1": {"jobs": "Job"},
-    "policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
-    "networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},
-    "rbac.authorization.k8s.io/v1": {"roles": "Role", "rolebindings": "RoleBinding"},
-    "apiextensions.k8s.io/v1": {"customresourcedefinitions": "CustomResourceDefinition"},
-    "kubernetes.dask.org/v1": {
-        "daskclusters": "DaskCluster",
-        "daskworkergroups": "DaskWorkerGroup",
-        "daskjobs": "DaskJob",
-        "daskautoscalers": "DaskAutoscaler",
-    },
-}
+BOOKMARK_S = 30.0
+"""How often those who watch are told how far they are; Kubernetes does so about once a minute."""
 
 
-class Server:
-    """Objects by (group and version, plural, namespace, name).
+class Server(Store):
+    """Objects, over HTTP.
 
     Parameters
     ----------
     forward : callable
-        From a pod and its port to the port on this machine where that is.
+        From a pod and its port to host and port where that is for this machine.
+    host : str
+        Address of this machine to listen at.
+    context : ssl.SSLContext, optional
+        Speak TLS.
+    remembered : int
+        See `Store`.
     """
 
-    def __init__(self, forward: Callable[[Object, int], int]) -> None:
-        self.objects: dict[tuple[str, str, str, str], Object] = {}
-        self.log: list[tuple[str, str, str]] = []
-        """(verb, plural, name) of whatever changed something."""
-        self.changed: list[Callable[[str, str, Object], None]] = []
-        self.refuse: set[str] = set()
-        """Plurals that nobody may create."""
+    def __init__(
+        self,
+        forward: Callable[[Object, int], tuple[str, int]],
+        host: str = "127.0.0.1",
+        context: ssl.SSLContext | None = None,
+        remembered: int = 1000,
+    ) -> None:
+        super().__init__(remembered)
+        self.host, self.context = host, context
+        self.allowed: Callable[[str, str, Key], bool] = lambda token, verb, key: True
+        """Whether whoever has a token may do something, ``"delete"``."""
+        self.hold: Callable[[Key, Any], bool] = lambda key, change: False
+        """A patch waits as long as this is true."""
         self._forward = forward
-        self._watchers: list[tuple[str, str, asyncio.Queue[Object]]] = []
-        self._version = itertools.count(1)
         self.address = ""
-        self.loop: asyncio.AbstractEventLoop | None = None
-
-    # objects, in the thread of the server
-
-    def put(self, verb: str, key: tuple[str, str, str, str], made: Object) -> Object:
-        """Keep an object and tell everybody."""
-        made["metadata"]["resourceVersion"] = str(next(self._version))
-        self.objects[key] = made
-        self._tell("ADDED" if verb == "create" else "MODIFIED", key, made)
-        self.log.append((verb, key[1], key[3]))
-        if self.loop is not None:
-            self.loop.call_soon(self._collect, key)
-        return made
-
-    def _collect(self, key: tuple[str, str, str, str]) -> None:
-        """As the garbage collector: what came after its owners had gone belongs to nobody."""
-        owners = self.objects.get(key, {}).get("metadata", {}).get("ownerReferences", ())
-        there = {o["metadata"]["uid"] for o in self.objects.values() if "uid" in o["metadata"]}
-        if owners and not any(o["uid"] in there for o in owners):
-            self.delete(key)
-
-    def create(self, version: str, plural: str, namespace: str, made: Object) -> Object:
-        """As a POST does."""
-        made = copy.deepcopy(made)
-        meta = made.setdefault("metadata", {})
-        if "name" not in meta:
-            meta["name"] = f"{meta['generateName']}{uuid.uuid4().hex[:8]}"
-        key = (version, plural, namespace, meta["name"])
-        if plural in self.refuse:
-            raise _status(403, "Forbidden", f"{plural} is forbidden: you cannot create it in {namespace}")
-        if key in self.objects:
-            raise _status(409, "AlreadyExists", f'{plural} "{meta["name"]}" already exists')
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now, "namespace": namespace, "generation": 1}
-        made |= {"apiVersion": version, "kind": KINDS[version][plural]}
-        if plural == "services":
-            made["spec"] |= {"clusterIP": "10.0.0.1"}
-            made["status"] = {"loadBalancer": {}}
-        return self.put("create", key, made)
-
-    def patch(self, key: tuple[str, str, str, str], change: Object | list[Any]) -> Object:
-        """A merge patch, or the few JSON patches that kopf and kr8s make."""
-        made = copy.deepcopy(self.objects[key])
-        if isinstance(change, list):
-            for step in change:
-                _step(made, step)
-        else:
-            made = _merge(made, change)
-        if "deletionTimestamp" in made["metadata"] and not made["metadata"].get("finalizers"):
-            self._remove(key)
-            return made
-        return self.put("patch", key, made)
-
-    def soon(self, key: tuple[str, str, str, str], change: Object) -> None:
-        """`patch` from another thread."""
-
-        def apply() -> None:
-            if key in self.objects:
-                self.patch(key, change)
-
-        if self.loop is not None and not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(apply)
-
-    def delete(self, key: tuple[str, str, str, str]) -> None:
-        """At once, or when its finalizers are gone."""
-        found = self.objects[key]
-        if found["metadata"].get("finalizers"):
-            found = copy.deepcopy(found)
-            found["metadata"]["deletionTimestamp"] = "2000-01-01T00:00:00Z"
-            self.put("delete", key, found)
-        else:
-            self._remove(key)
-
-    def _remove(self, key: tuple[str, str, str, str]) -> None:
-        gone = self.objects.pop(key)
-        self.log.append(("gone", key[1], key[3]))
-        self._tell("DELETED", key, gone)
-        uid = gone["metadata"]["uid"]
-        for other, found in list(self.objects.items()):
-            owners = found["metadata"].get("ownerReferences", ())
-            if other in self.objects and any(o["uid"] == uid for o in owners):
-                self.delete(other)
-
-    def _tell(self, what: str, key: tuple[str, str, str, str], changed: Object) -> None:
-        for version, plural, queue in self._watchers:
-            if (version, plural) == key[:2]:
-                queue.put_nowait({"type": what, "object": copy.deepcopy(changed)})
-        for listener in self.changed:
-            listener(what, key[1], changed)
 
     # HTTP
 
     def application(self) -> web.Application:
         """The routes."""
-        app = web.Application()
+        app = web.Application(middlewares=[self._answer])
 
         async def version(request: web.Request) -> web.Response:
             return await _json({"major": "1", "minor": "32", "gitVersion": "v1.32.0"})
@@ -208,79 +102,121 @@ class Server:
             namespaced = plural not in ("namespaces", "customresourcedefinitions")
             common = {"kind": kind, "namespaced": namespaced, "verbs": verbs}
             resources.append({"name": plural, "singularName": kind.lower(), **common})
-            resources.append({"name": f"{plural}/status", "singularName": "", **common})
+            if plural in STATUS:
+                resources.append({"name": f"{plural}/status", "singularName": "", **common})
         return await _json({"kind": "APIResourceList", "groupVersion": version, "resources": resources})
 
-    def _key(self, request: web.Request) -> tuple[str, str, str, str]:
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Ask whether one may; say no in Kubernetes' words."""
+        try:
+            if "plural" in request.match_info:
+                key, verb = self._key(request), _verb(request)
+                token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+                if not self.allowed(token, verb, key):
+                    raise RefusedError(403, "Forbidden", f"{key[1]} {key[3]!r} is forbidden: cannot {verb}")
+            answer: web.StreamResponse = await handler(request)
+            return answer
+        except RefusedError as refused:
+            return await _json(_status(refused), refused.args[0])
+
+    def _key(self, request: web.Request) -> Key:
         info = request.match_info
         return info["version"], info["plural"], info.get("namespace", ""), info.get("name", "")
-
-    def _selected(self, request: web.Request) -> list[Object]:
-        version, plural, namespace, _ = self._key(request)
-        wanted = [s.split("=") for s in request.query.get("labelSelector", "").split(",") if "=" in s]
-        fields = [s.split("=") for s in request.query.get("fieldSelector", "").split(",") if "=" in s]
-
-        def fits(found: Object) -> bool:
-            labels = found["metadata"].get("labels", {})
-            return all(labels.get(k.strip()) == v.strip() for k, v in wanted) and all(
-                _at(found, k) == v for k, v in fields
-            )
-
-        return [
-            found
-            for (v, p, ns, _), found in self.objects.items()
-            if (v, p) == (version, plural) and namespace in ("", ns) and fits(found)
-        ]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         version, plural, _, _ = self._key(request)
         if request.query.get("watch") in ("true", "1", "True"):
             return await self._watch(request)
-        kind = KINDS[version][plural]
-        meta = {"resourceVersion": str(next(self._version))}
-        items = self._selected(request)
-        return await _json({"kind": f"{kind}List", "apiVersion": version, "metadata": meta, "items": items})
+        wanted = self._wanted(request)
+        items = [found for key, found in self.objects.items() if wanted(key, found)]
+        meta = {"resourceVersion": str(self.version)}
+        kind = f"{KINDS[version][plural]}List"
+        return await _json({"kind": kind, "apiVersion": version, "metadata": meta, "items": items})
+
+    def _wanted(self, request: web.Request) -> Callable[[Key, Object | None], bool]:
+        """Whether a request is about an object."""
+        version, plural, namespace, _ = self._key(request)
+        wanted = [s.split("=") for s in request.query.get("labelSelector", "").split(",") if "=" in s]
+        fields = [s.split("=") for s in request.query.get("fieldSelector", "").split(",") if "=" in s]
+
+        def fits(key: Key, found: Object | None) -> bool:
+            if found is None or key[:2] != (version, plural) or namespace not in ("", key[2]):
+                return False
+            labels = found["metadata"].get("labels", {})
+            return all(labels.get(k.strip()) == v.strip() for k, v in wanted) and all(
+                _at(found, k) == v for k, v in fields
+            )
+
+        return fits
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
-        version, plural, namespace, _ = self._key(request)
+        """All that has changed since a version, and whatever changes from now on, for as long as is asked."""
+        version, plural, _, _ = self._key(request)
+        wanted, loop = self._wanted(request), asyncio.get_running_loop()
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        queue: asyncio.Queue[Object] = asyncio.Queue()
-        # what happened between the list and the watch; telling twice does no harm
-        for found in self._selected(request):
-            queue.put_nowait({"type": "MODIFIED", "object": found})
-        entry = (version, plural, queue)
-        self._watchers.append(entry)
-        try:
-            while True:
-                event = await queue.get()
-                if namespace in ("", event["object"]["metadata"].get("namespace", "")):
-                    await response.write(json.dumps(event).encode() + b"\n")
-        except ConnectionResetError:
-            return response
-        finally:
-            self._watchers.remove(entry)
 
-    async def _get(self, request: web.Request) -> web.Response:
-        return await _json(self._found(request))
+        async def say(what: str, about: Object) -> None:
+            await response.write(json.dumps({"type": what, "object": about}).encode() + b"\n")
+
+        seen = int(request.query.get("resourceVersion") or 0)
+        present = [found for key, found in self.objects.items() if wanted(key, found)]
+        if not seen:
+            seen = self.version
+        else:
+            present = []
+        await response.prepare(request)
+        end = loop.time() + float(request.query.get("timeoutSeconds") or 1800)
+        with contextlib.suppress(ConnectionResetError):
+            for found in present:
+                await say("ADDED", found)
+            mark = loop.time() + BOOKMARK_S
+            while loop.time() < end:
+                if self.changes and seen < self.changes[0].version - 1:
+                    refused = RefusedError(410, "Expired", f"too old resource version: {seen}")
+                    await say("ERROR", _status(refused))
+                    break
+                news = self.news
+                for change in [c for c in self.changes if c.version > seen]:
+                    for what, about in _seen(change, wanted):
+                        await say(what, about)
+                    seen = change.version
+                if self.news is not news:
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), min(mark, end) - loop.time())
+                if loop.time() >= mark:
+                    mark += BOOKMARK_S
+                    kind, meta = KINDS[version][plural], {"resourceVersion": str(seen)}
+                    if request.query.get("allowWatchBookmarks") == "true":
+                        await say("BOOKMARK", {"kind": kind, "apiVersion": version, "metadata": meta})
+        return response
 
     def _found(self, request: web.Request) -> Object:
         key = self._key(request)
         if key not in self.objects:
-            raise _status(404, "NotFound", f'{key[1]} "{key[3]}" not found')
+            raise RefusedError(404, "NotFound", f'{key[1]} "{key[3]}" not found')
         return self.objects[key]
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return await _json(self._found(request))
 
     async def _create(self, request: web.Request) -> web.Response:
         version, plural, namespace, _ = self._key(request)
-        return await _json(self.create(version, plural, namespace, await request.json()), 201)
+        made = await request.json()
+        if plural in STATUS:
+            made.pop("status", None)
+        return await _json(self.create(version, plural, namespace, made), 201)
 
     async def _patch(self, request: web.Request) -> web.Response:
+        change, key, part = await request.json(), self._key(request), request.match_info.get("part", "")
+        while self.hold(key, change):
+            await asyncio.sleep(0.02)
         self._found(request)
-        change = await request.json()
-        if request.match_info.get("part") == "scale":
-            # DaskWorkerGroup: spec.worker.replicas
+        if part == "scale":
+            # DaskCluster and DaskWorkerGroup: spec.worker.replicas
             change = {"spec": {"worker": change["spec"]}}
-        return await _json(self.patch(self._key(request), change))
+        return await _json(self.patch(key, change, part))
 
     async def _delete(self, request: web.Request) -> web.Response:
         found = self._found(request)
@@ -291,9 +227,7 @@ class Server:
         socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io", "portforward.k8s.io"))
         await socket.prepare(request)
         remote = int(request.query["ports"])
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self._forward(self._found(request), remote)
-        )
+        reader, writer = await asyncio.open_connection(*self._forward(self._found(request), remote))
         for channel in (0, 1):
             await socket.send_bytes(bytes([channel]) + remote.to_bytes(2, "little"))
 
@@ -346,9 +280,10 @@ def serving(server: Server) -> Iterator[Server]:
 async def _running(server: Server) -> AsyncIterator[None]:
     runner = web.AppRunner(server.application(), shutdown_timeout=0.5)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, server.host, 0, ssl_context=server.context)
     await site.start()
-    server.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    protocol = "http" if server.context is None else "https"
+    server.address = f"{protocol}://{server.host}:{runner.addresses[0][1]}"
     try:
         yield
     finally:
@@ -359,44 +294,30 @@ async def _json(content: Object, status: int = 200) -> web.Response:
     return web.json_response(content, status=status)
 
 
-def _status(code: int, reason: str, message: str) -> web.HTTPException:
-    content = {
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": message,
-        "reason": reason,
-        "code": code,
-    }
-    kinds = {403: web.HTTPForbidden, 404: web.HTTPNotFound, 409: web.HTTPConflict}
-    return kinds[code](text=json.dumps(content), content_type="application/json")
+def _status(refused: RefusedError) -> Object:
+    code, reason, message = refused.args
+    about = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+    return {**about, "message": message, "reason": reason, "code": code}
 
 
-def _merge(old: Any, change: Any) -> Any:
-    if not isinstance(change, dict):
-        return change
-    made = dict(old) if isinstance(old, dict) else {}
-    for key, value in change.items():
-        if value is None:
-            made.pop(key, None)
-        else:
-            made[key] = _merge(made.get(key), value)
-    return made
+def _verb(request: web.Request) -> str:
+    if request.match_info.route.handler.__name__ == "_port_forward":
+        return "create"
+    if request.method != "GET":
+        return {"POST": "create", "PATCH": "patch", "DELETE": "delete"}[request.method]
+    if "name" in request.match_info:
+        return "get"
+    return "watch" if "watch" in request.query else "list"
 
 
-def _step(document: Any, step: Object) -> None:
-    *parents, last = (p.replace("~1", "/").replace("~0", "~") for p in step["path"].split("/")[1:])
-    for parent in parents:
-        document = document[int(parent)] if isinstance(document, list) else document.setdefault(parent, {})
-    if step["op"] == "test":
-        return
-    if step["op"] == "remove":
-        del document[int(last) if isinstance(document, list) else last]
-    elif isinstance(document, list):
-        document.append(step["value"])
-    else:
-        document[last] = step["value"]
+def _seen(change: Change, wanted: Callable[[Key, Object | None], bool]) -> Iterator[tuple[str, Object]]:
+    """A change as one sees it who looks at some objects only."""
+    was, now = wanted(change.key, change.before), wanted(change.key, change.after)
+    if now and change.after is not None:
+        yield ("MODIFIED" if was else "ADDED"), change.after
+    elif was and change.before is not None:
+        meta = {**change.before["metadata"], "resourceVersion": str(change.version)}
+        yield "DELETED", {**change.before, "metadata": meta}
 
 
 def _at(found: Object, path: str) -> str:

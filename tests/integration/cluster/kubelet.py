@@ -1,12 +1,13 @@
-"""Stands in for a node of Kubernetes: runs the pods of Deployments as processes of this machine.
+"""Stands in for the controllers and the node of Kubernetes: Deployments and Jobs become pods, pods run.
 
-Arguments and environment are the manifest's own; only paths that are mounted and ports, of which there is one
-set on this machine, become others. Secrets are files, as on a node.
+`Node` makes pods and whatever is mounted into them; `Processes` runs them as processes of this machine.
+Arguments and environment are the manifest's own. Secrets are files, as on a node.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import socket
@@ -14,12 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from apiserver import Object, Server  # type: ignore[import-not-found]
+from apiobjects import Object, Store  # type: ignore[import-not-found]
 
 NAMES = re.compile(r"(t\w+)://([\w-]+-scheduler)\.[\w-]+\.svc:(\d+)")
 
@@ -31,113 +31,179 @@ class Node:
     ----------
     root : Path
         For what is mounted, and for logs.
+    server : Store
+        Where Deployments and Jobs come from.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.server = Server(self.port)
-        self.server.changed.append(self._changed)
+    runs = ("deployments",)
+    """Of what pods are made."""
+
+    def __init__(self, root: Path, server: Store) -> None:
+        self.root, self.server = root, server
+        server.changed.append(self._changed)
+
+    def run(self, pod: Object) -> None:
+        """Start a pod; called in the server's thread, which must not wait."""
+        raise NotImplementedError
+
+    def end(self, pod: Object) -> None:
+        """End a pod that is gone; called in the server's thread."""
+        raise NotImplementedError
+
+    def _changed(self, what: str, plural: str, changed: Object) -> None:
+        if plural in self.runs and what == "ADDED":
+            meta, template = changed["metadata"], changed["spec"]["template"]
+            owner = {"kind": changed["kind"], "name": meta["name"], "uid": meta["uid"]}
+            about = {**template.get("metadata", {}), "name": meta["name"], "ownerReferences": [owner]}
+            pod = {"metadata": about, "spec": template["spec"]}
+            self.server.create("v1", "pods", meta["namespace"], {**pod, "status": {"phase": "Pending"}})
+        elif plural == "pods" and what == "ADDED":
+            self.run(changed)
+        elif plural == "pods" and what == "DELETED":
+            self.end(changed)
+
+    def tell(self, pod: Object, phase: str, *, ready: bool = False) -> None:
+        """Let everybody know how a pod is."""
+        meta, state = pod["metadata"], str(ready)
+        conditions = [{"type": kind, "status": state} for kind in ("Ready", "ContainersReady")]
+        status = {"phase": phase, "conditions": conditions}
+        self.server.soon(("v1", "pods", meta["namespace"], meta["name"]), {"status": status})
+
+    def environment(self, pod: Object) -> dict[str, str]:
+        """Variables of a pod's container, with what stands in secrets."""
+        [container] = pod["spec"]["containers"]
+        made = {}
+        for variable in container.get("env", ()):
+            value = self._value(variable, container, pod["metadata"]["namespace"])
+            if value is not None:
+                made[variable["name"]] = value
+        return made
+
+    def _value(self, variable: Object, container: Object, namespace: str) -> str | None:
+        if "value" in variable:
+            return str(variable["value"])
+        if "resourceFieldRef" in variable["valueFrom"]:
+            kind, _, what = variable["valueFrom"]["resourceFieldRef"]["resource"].partition(".")
+            return str(container["resources"][kind][what])
+        source = variable["valueFrom"]["secretKeyRef"]
+        secret = self.server.objects.get(("v1", "secrets", namespace, source["name"]))
+        if secret is None and source.get("optional"):
+            return None
+        return base64.b64decode(secret["data"][source["key"]]).decode()
+
+    def folder(self, pod: Object, volume: Object) -> Path:
+        """A volume's own folder with what is in it: empty, a secret, a ConfigMap."""
+        meta = pod["metadata"]
+        here = self.root / meta["name"] / volume["name"]
+        here.mkdir(parents=True, exist_ok=True)
+        if "secret" in volume:
+            key = ("v1", "secrets", meta["namespace"], volume["secret"]["secretName"])
+            files = {k: base64.b64decode(v) for k, v in self.server.objects[key]["data"].items()}
+            mode = volume["secret"].get("defaultMode", 0o644)
+        elif "configMap" in volume:
+            key = ("v1", "configmaps", meta["namespace"], volume["configMap"]["name"])
+            files = {k: v.encode() for k, v in self.server.objects[key]["data"].items()}
+            mode = volume["configMap"].get("defaultMode", 0o644)
+        else:
+            files, mode = {}, 0
+        for name, content in files.items():
+            (here / name).write_bytes(content)
+            (here / name).chmod(mode)
+        return here
+
+
+class Processes(Node):
+    """Pods as processes of this machine, which start again when they end, as a Deployment's do.
+
+    Only paths that are mounted and ports, of which there is one set on this machine, become others.
+    """
+
+    def __init__(self, root: Path, server: Store) -> None:
+        super().__init__(root, server)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[tuple[str, int], int] = {}
+        self._ending: set[str] = set()
+        self._lock = threading.Lock()
 
-    def port(self, pod: Object | str, number: int) -> int:
+    def port(self, name: str, number: int) -> int:
         """Where a pod's port is on this machine."""
-        name = pod if isinstance(pod, str) else pod["metadata"]["name"]
         if (name, number) not in self._ports:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 self._ports[name, number] = free.getsockname()[1]
         return self._ports[name, number]
 
+    def forward(self, pod: Object, number: int) -> tuple[str, int]:
+        """Host and port of a pod's port."""
+        return "127.0.0.1", self.port(pod["metadata"]["name"], number)
+
     def close(self) -> None:
         """End what still runs."""
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        for name in list(self.processes):
+            self._stop(name, 0)
 
-    def _changed(self, what: str, plural: str, changed: Object) -> None:
-        if plural != "deployments":
-            return
-        name = changed["metadata"]["name"]
-        if what == "ADDED":
-            self._start(changed)
-        elif what == "DELETED" and name in self.processes:
-            process = self.processes[name]
-            process.terminate()
-            grace = changed["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
-            threading.Thread(target=_kill, args=(process, grace), daemon=True).start()
-            self.server.delete(("v1", "pods", changed["metadata"]["namespace"], name))
+    def run(self, pod: Object) -> None:
+        """Start a pod in a thread of its own."""
+        threading.Thread(target=self._keep_running, args=(pod, *self._command(pod)), daemon=True).start()
 
-    def _start(self, deployment: Object) -> None:
-        """Called in the server's thread, which must not wait."""
-        namespace, name = deployment["metadata"]["namespace"], deployment["metadata"]["name"]
-        template = deployment["spec"]["template"]
-        pod = self.server.create(
-            "v1",
-            "pods",
-            namespace,
-            {
-                "metadata": {"name": name, "labels": dict(template["metadata"]["labels"])},
-                "spec": template["spec"],
-                "status": {"phase": "Running", "conditions": []},
-            },
-        )
-        [container] = template["spec"]["containers"]
-        paths = self._mount(name, namespace, template["spec"], container)
-        environment = dict(os.environ)
-        for variable in container["env"]:
-            value = self._value(variable, namespace)
-            if value is not None:
-                environment[variable["name"]] = NAMES.sub(self._local, value)
+    def end(self, pod: Object) -> None:
+        """SIGTERM, and SIGKILL when the grace period is over."""
+        grace = pod["spec"].get("terminationGracePeriodSeconds", 30)
+        threading.Thread(target=self._stop, args=(pod["metadata"]["name"], grace), daemon=True).start()
+
+    def _command(self, pod: Object) -> tuple[list[str], dict[str, str], str]:
+        """Words, environment and folder."""
+        name = pod["metadata"]["name"]
+        [container] = pod["spec"]["containers"]
+        volumes = {v["name"]: v for v in pod["spec"]["volumes"]}
+        # claims are where they say
+        paths = {
+            mount["mountPath"]: str(self.folder(pod, volumes[mount["name"]]))
+            for mount in container["volumeMounts"]
+            if "persistentVolumeClaim" not in volumes[mount["name"]]
+        }
+        given = {k: NAMES.sub(self._local, v) for k, v in self.environment(pod).items()}
         words = []
         for word in container["args"]:
-            word = re.sub(r"\$\((\w+)\)", lambda m: environment[m[1]], word)
+            word = re.sub(r"\$\((\w+)\)", lambda m: given[m[1]], word)
             words.append(self._here(name, word, paths, container["ports"]))
-        environment |= dict.fromkeys(("HOME", "TMPDIR"), paths["/scratch"])
+        environment = {**os.environ, **given, **dict.fromkeys(("HOME", "TMPDIR"), paths["/scratch"])}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        return words, environment, paths["/scratch"]
+
+    def _keep_running(self, pod: Object, words: list[str], environment: dict[str, str], folder: str) -> None:
+        name = pod["metadata"]["name"]
         with (self.root / f"{name}.log").open("wb") as log:
-            log.write(" ".join(words).encode() + b"\n")
-            log.flush()
-            self.processes[name] = subprocess.Popen(
-                words, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=paths["/scratch"]
-            )
-        probe = container.get("readinessProbe", container["livenessProbe"])["httpGet"]
-        [number] = [p["containerPort"] for p in container["ports"] if p["name"] == probe["port"]]
-        url = f"http://127.0.0.1:{self.port(name, number)}{probe['path']}"
-        threading.Thread(target=self._probe, args=(url, pod), daemon=True).start()
+            while True:
+                log.write(" ".join(words).encode() + b"\n")
+                log.flush()
+                with self._lock:
+                    if name in self._ending:
+                        return
+                    process = self.processes[name] = subprocess.Popen(
+                        words, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder
+                    )
+                self.tell(pod, "Running")
+                self._probe(pod, process)
+                process.wait()
+                self.tell(pod, "Running")
+                time.sleep(0.2)
+
+    def _stop(self, name: str, grace: float) -> None:
+        with self._lock:
+            self._ending.add(name)
+            process = self.processes.get(name)
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _local(self, found: re.Match[str]) -> str:
         return f"{found[1]}://127.0.0.1:{self.port(found[2], int(found[3]))}"
-
-    def _value(self, variable: Object, namespace: str) -> str | None:
-        if "value" in variable:
-            return str(variable["value"])
-        if "resourceFieldRef" in variable["valueFrom"]:
-            return "1"
-        source = variable["valueFrom"]["secretKeyRef"]
-        secret = self.server.objects.get(("v1", "secrets", namespace, source["name"]))
-        if secret is None and source["optional"]:
-            return None
-        return base64.b64decode(secret["data"][source["key"]]).decode()  # type: ignore[index]
-
-    def _mount(self, name: str, namespace: str, spec: Object, container: Object) -> dict[str, str]:
-        """From paths in the container to paths here; claims are where they say."""
-        volumes = {v["name"]: v for v in spec["volumes"]}
-        paths = {}
-        for mount in container["volumeMounts"]:
-            volume = volumes[mount["name"]]
-            if "persistentVolumeClaim" in volume:
-                continue
-            here = self.root / name / mount["name"]
-            here.mkdir(parents=True)
-            if "secret" in volume:
-                secret = self.server.objects["v1", "secrets", namespace, volume["secret"]["secretName"]]
-                for key, value in secret["data"].items():
-                    (here / key).touch(mode=volume["secret"]["defaultMode"] | 0o200)
-                    (here / key).write_bytes(base64.b64decode(value))
-            paths[mount["mountPath"]] = str(here)
-        return paths
 
     def _here(self, name: str, word: str, paths: dict[str, str], ports: list[Any]) -> str:
         for path, here in paths.items():
@@ -149,21 +215,14 @@ class Node:
                 return word.replace(str(number), str(self.port(name, number)))
         return word
 
-    def _probe(self, url: str, pod: Object) -> None:
-        for _ in range(600):
-            try:
-                with urllib.request.urlopen(url, timeout=1):
-                    break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        key = ("v1", "pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
-        ready = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]
-        self.server.soon(key, {"status": {"conditions": ready}})
-
-
-def _kill(process: subprocess.Popen[bytes], grace: float) -> None:
-    try:
-        process.wait(grace)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    def _probe(self, pod: Object, process: subprocess.Popen[bytes]) -> None:
+        """Say that a pod is ready when its own probe succeeds."""
+        [container] = pod["spec"]["containers"]
+        probe = container.get("readinessProbe", container["livenessProbe"])["httpGet"]
+        [number] = [p["containerPort"] for p in container["ports"] if p["name"] == probe["port"]]
+        url = f"http://127.0.0.1:{self.port(pod['metadata']['name'], number)}{probe['path']}"
+        while process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1):
+                self.tell(pod, "Running", ready=True)
+                return
+            time.sleep(0.1)
