@@ -14,7 +14,7 @@ from pathlib import Path
 from batch.config import Settings
 from batch.model.plan import Plan
 from batch.model.record import Record, Status
-from batch.runtime import cancelling, events
+from batch.runtime import cancelling, events, kubernetes
 from batch.runtime.execution import Listeners as Listeners
 from batch.runtime.execution import carry_out
 from batch.runtime.outcomes import Outcomes
@@ -83,7 +83,7 @@ def reduce(
     """
     listeners = listeners or Listeners()
     directory = open_work(work if isinstance(work, Location) else locate(work, settings.cluster))
-    with directory.writer(), termination_as_interrupt():
+    with directory.writer(), termination_as_interrupt(), kubernetes.ending(settings.cluster):
         cancelling.clear(directory)
         plan = make_plan(settings, wanted, until=until, fetch=True)
         directory.write(PLAN, to_json(plan))

@@ -62,10 +62,7 @@ def start(settings: ClusterSettings, classes: Sequence[WorkerClass]) -> Iterator
 
 @contextlib.contextmanager
 def _existing(settings: ClusterSettings) -> Iterator[Client]:
-    """Connect to the scheduler of a submitted run; end its cluster when the run has come to its end.
-
-    After an interruption (a lost node, an eviction) the cluster stays for the driver's next attempt.
-    """
+    """Connect to the scheduler of a submitted run."""
     from distributed import Client
 
     address = manifests.scheduler_address(settings)
@@ -76,10 +73,29 @@ def _existing(settings: ClusterSettings) -> Iterator[Client]:
         raise UsageError(f"{address}: cannot be reached ({error}); is the DaskCluster there?") from None
     with client:
         yield client
-    remove(settings.kubernetes, os.environ)
 
 
-def remove(own: KubernetesSettings, environment: Mapping[str, str], token: Path = TOKEN) -> None:
+@contextlib.contextmanager
+def ending(settings: ClusterSettings) -> Iterator[None]:
+    """Remove the cluster of a submitted run at its driver's end, good or bad.
+
+    After an interruption (a lost node, an eviction) it stays for the driver's next attempt; after any other
+    end the Job makes none (see `submit.driver_job`), and workers would wait for nothing.
+    """
+    try:
+        yield
+    except Exception:
+        _remove_submitted(settings)
+        raise
+    _remove_submitted(settings)
+
+
+def _remove_submitted(settings: ClusterSettings) -> None:
+    if settings.chosen_kind == "kubernetes" and settings.kubernetes.existing:
+        remove(settings.kubernetes, os.environ, TOKEN)
+
+
+def remove(own: KubernetesSettings, environment: Mapping[str, str], token: Path) -> None:
     """Delete the DaskCluster from within, with the account of the driver's pod; the operator does the rest.
 
     What goes wrong is logged and no more: the cluster ends of itself when it has been idle for long.

@@ -118,12 +118,17 @@ def driver_job(cluster: ClusterSettings, work: str, wanted: Sequence[str], until
             "ttlSecondsAfterFinished": 7 * _DAY,
             "podFailurePolicy": {
                 "rules": [
-                    # 1 broken, 2 wrong use, 3 done with failures: the same again would end the same way
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    # 1 broken, 2 wrong use, 3 done with failures: the same again would end the same way;
+                    # 130 cancelled, or interrupted without a disruption: somebody wants it to end
                     {
                         "action": "FailJob",
-                        "onExitCodes": {"containerName": "driver", "operator": "In", "values": [1, 2, 3]},
+                        "onExitCodes": {
+                            "containerName": "driver",
+                            "operator": "In",
+                            "values": [1, 2, 3, 130],
+                        },
                     },
-                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 ]
             },
             "template": {"metadata": {"labels": labels}, "spec": pod},

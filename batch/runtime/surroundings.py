@@ -133,7 +133,8 @@ def installation(own: KubernetesSettings) -> list[Manifest]:
         # put there, but not read: tokens are other people's
         ("", ["secrets"], make),
         ("", ["pods", "pods/log", "services"], look),
-        ("", ["pods/portforward"], ["create"]),
+        # over WebSockets a forward begins with a GET, which newer API servers ask both for
+        ("", ["pods/portforward"], ["create", "get"]),
     ]
     profile = {
         f"pod-security.kubernetes.io/{mode}{what}": value

@@ -111,7 +111,8 @@ class Server(Store):
         """Ask whether one may; say no in Kubernetes' words."""
         try:
             if "plural" in request.match_info:
-                key, verb = self._key(request), _verb(request)
+                key, verb, part = self._key(request), _verb(request), _part(request)
+                key = (key[0], f"{key[1]}/{part}" if part else key[1], *key[2:])
                 token = request.headers.get("Authorization", "").removeprefix("Bearer ")
                 if not self.allowed(token, verb, key):
                     raise RefusedError(403, "Forbidden", f"{key[1]} {key[3]!r} is forbidden: cannot {verb}")
@@ -301,13 +302,16 @@ def _status(refused: RefusedError) -> Object:
 
 
 def _verb(request: web.Request) -> str:
-    if request.match_info.route.handler.__name__ == "_port_forward":
-        return "create"
+    """The verb of RBAC; a port-forward over a WebSocket begins with a GET."""
     if request.method != "GET":
         return {"POST": "create", "PATCH": "patch", "DELETE": "delete"}[request.method]
     if "name" in request.match_info:
         return "get"
     return "watch" if "watch" in request.query else "list"
+
+
+def _part(request: web.Request) -> str:
+    return "portforward" if request.path.endswith("/portforward") else request.match_info.get("part", "")
 
 
 def _seen(change: Change, wanted: Callable[[Key, Object | None], bool]) -> Iterator[tuple[str, Object]]:

@@ -17,13 +17,17 @@ ADMIN = "toy"
 """Token of whoever may do everything."""
 
 
-def prepare(server: Server, namespace: str, kubeconfig: Path, ca: str | None = None) -> None:
-    """Make a namespace, and write a kubeconfig that points to it; `ca` is the server's authority, as PEM."""
+def prepare(server: Server, namespace: str) -> None:
+    """Make a namespace."""
     server.objects["v1", "namespaces", "", namespace] = {
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": namespace, "uid": "1", "resourceVersion": "1"},
     }
+
+
+def kubeconfig(server: Server, namespace: str, path: Path, token: str = ADMIN, ca: str | None = None) -> None:
+    """Write the file that leads to a server; `ca` is the certificate of its authority, PEM."""
     cluster = {"server": server.address}
     if ca is not None:
         cluster["certificate-authority-data"] = base64.b64encode(ca.encode()).decode()
@@ -34,13 +38,13 @@ def prepare(server: Server, namespace: str, kubeconfig: Path, ca: str | None = N
         "current-context": "here",
         "contexts": [{"name": "here", "context": context}],
         "clusters": [{"name": "here", "cluster": cluster}],
-        "users": [{"name": "me", "user": {"token": ADMIN}}],
+        "users": [{"name": "me", "user": {"token": token}}],
     }
-    kubeconfig.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config))
 
 
 @contextlib.contextmanager
-def operator(namespace: str, kubeconfig: Path, log: Path) -> Iterator[None]:
+def operator(namespace: str, config: Path, log: Path) -> Iterator[None]:
     """dask-kubernetes' operator as its image runs it."""
     command = [sys.executable, "-m", "kopf", "run", "-m", "dask_kubernetes.operator.controller"]
     with log.open("wb") as said:
@@ -48,7 +52,7 @@ def operator(namespace: str, kubeconfig: Path, log: Path) -> Iterator[None]:
             [*command, "--namespace", namespace, "--standalone"],
             stdout=said,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+            env={**os.environ, "KUBECONFIG": str(config)},
         )
         try:
             yield

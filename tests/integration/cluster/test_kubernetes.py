@@ -19,7 +19,7 @@ from beside import load
 from batch import config
 from batch.config.cluster import ClusterSettings, KubernetesSettings, TlsFiles, Volume, WorkerClass
 from batch.errors import UsageError
-from batch.runtime import kubernetes, manifests
+from batch.runtime import kubernetes, manifests, surroundings
 from batch.runtime.classes import KEPT
 from batch.runtime.cluster import capacity, connect
 
@@ -51,14 +51,22 @@ def _forgotten() -> Iterator[None]:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Kubernetes without an operator; kubeconfig points to it."""
+    """Kubernetes without an operator; KUBECONFIG leads a user of `acs-batch` there."""
     monkeypatch.syspath_prepend(str(HERE))
-    apiserver, control, kubelet = (load(HERE / f"{name}.py") for name in ("apiserver", "control", "kubelet"))
+    names = ("apiserver", "control", "kubelet", "rights")
+    apiserver, control, kubelet, rights = (load(HERE / f"{name}.py") for name in names)
     with apiserver.serving(apiserver.Server(lambda pod, port: made.forward(pod, port))) as server:
         made = kubelet.Processes(tmp_path / "node", server)
         made.root.mkdir()
-        control.prepare(server, NAMESPACE, tmp_path / "kubeconfig")
+        control.prepare(server, NAMESPACE)
+        control.kubeconfig(server, NAMESPACE, tmp_path / "kubeconfig", token="user")
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        # whoever runs and submits has the role that the manifests give them, and no more
+        made.rights = rights.Rights(server)
+        own = KubernetesSettings(namespace=NAMESPACE)
+        [role] = [m for m in surroundings.installation(own) if m["kind"] == "Role"]
+        made.rights.people["user"] = (NAMESPACE, role["rules"])
+        server.allowed = made.rights.allowed
         yield made
     made.close()
 
@@ -66,7 +74,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def operator(node: Any, tmp_path: Path) -> Iterator[None]:
     """The operator of that Kubernetes."""
-    with load(HERE / "control.py").operator(NAMESPACE, tmp_path / "kubeconfig", tmp_path / "operator.log"):
+    control, config = load(HERE / "control.py"), tmp_path / "operator"
+    control.kubeconfig(node.server, NAMESPACE, config)
+    with control.operator(NAMESPACE, config, tmp_path / "operator.log"):
         yield
 
 
@@ -202,6 +212,27 @@ def test_a_submitted_run_is_all_there_and_goes_with_its_job(node: Any, settings:
     assert b"PRIVATE KEY" in base64.b64decode(kept["data"]["tls.key"])
     node.server.delete(("batch/v1", "jobs", NAMESPACE, name))
     assert not left(node)
+
+
+def test_a_submitted_driver_may_do_nothing_but_remove_its_own_cluster(
+    node: Any, settings: ClusterSettings
+) -> None:
+    submitted(settings)
+    [name] = [k[3] for k in node.server.objects if k[1] == "jobs"]
+    node.rights.accounts["token"] = (NAMESPACE, f"{name}-driver")
+    dask = "kubernetes.dask.org/v1"
+    assert node.rights.allowed("token", "delete", (dask, "daskclusters", NAMESPACE, name))
+    for verb, version, plural, namespace, other in (
+        ("delete", dask, "daskclusters", NAMESPACE, "acs-batch-other"),
+        ("get", dask, "daskclusters", NAMESPACE, name),
+        ("delete", dask, "daskclusters", "elsewhere", name),
+        ("get", "v1", "secrets", NAMESPACE, f"{name}-tls"),
+    ):
+        assert not node.rights.allowed("token", verb, (version, plural, namespace, other)), (
+            verb,
+            plural,
+            other,
+        )
 
 
 def test_half_a_submission_is_none(node: Any, settings: ClusterSettings) -> None:

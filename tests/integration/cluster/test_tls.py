@@ -19,7 +19,7 @@ from distributed import Client, Security
 
 from batch.config.cluster import ClusterSettings, KubernetesSettings, TlsFiles, WorkerClass
 from batch.errors import UsageError
-from batch.runtime import manifests, security
+from batch.runtime import kubernetes, manifests, security
 from batch.runtime.classes import KEPT
 from batch.runtime.cluster import connect
 
@@ -137,10 +137,14 @@ def test_a_submitted_driver_finds_its_cluster_and_ends_it(
     )
     with work_of(toys) as work:
         # a driver that is told to go leaves the cluster to its next attempt
-        with pytest.raises(KeyboardInterrupt), connect(settings, toys.plan.tasks, work):
+        with (
+            pytest.raises(KeyboardInterrupt),
+            kubernetes.ending(settings),
+            connect(settings, toys.plan.tasks, work),
+        ):
             raise KeyboardInterrupt
         assert "visit-abcde" not in caplog.text
-        with connect(settings, toys.plan.tasks, work) as client:
+        with kubernetes.ending(settings), connect(settings, toys.plan.tasks, work) as client:
             assert client.scheduler.address == started.address
     assert "DaskCluster visit-abcde stays" in caplog.text, "outside Kubernetes there is nobody to ask"
 

@@ -86,6 +86,12 @@ def _content() -> str:
     return digest.hexdigest()[:16]
 
 
+@pytest.fixture(scope="session")
+def visit(finished: tuple[Path, str]) -> Path:
+    """The demo's simulated visit."""
+    return finished[0] / "simulated"
+
+
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
     """TLS certificates that the user of the containers may read."""

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apiobjects import Key, Object  # type: ignore[import-not-found]
+from apiobjects import Object  # type: ignore[import-not-found]
 from apiserver import Server  # type: ignore[import-not-found]
 from kubelet import Node  # type: ignore[import-not-found]
 from pods import Site, podman, recipe
+from rights import Rights  # type: ignore[import-not-found]
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
@@ -46,31 +47,8 @@ class Containers(Node):
     def __init__(self, root: Path, server: Server, site: Site, claims: Mapping[str, Path], ca: str) -> None:
         super().__init__(root, server)
         self.site, self.claims, self.ca = site, claims, ca
-        self.accounts: dict[str, tuple[str, str]] = {}
-        """Namespace and service account by token."""
-        server.allowed = self.allowed
-
-    def allowed(self, token: str, verb: str, key: Key) -> bool:
-        """Whether the roles that a service account is bound to let it do something; others may do all."""
-        if token not in self.accounts:
-            return True
-        namespace, account = self.accounts[token]
-        group = key[0].rpartition("/")[0]
-        kept = self.server.objects
-        for (_, plural, where, _), bound in kept.items():
-            if plural != "rolebindings" or where != key[2]:
-                continue
-            subjects = [(s["namespace"], s["name"]) for s in bound["subjects"]]
-            role = kept["rbac.authorization.k8s.io/v1", "roles", where, bound["roleRef"]["name"]]
-            if (namespace, account) in subjects and any(
-                group in rule["apiGroups"]
-                and key[1] in rule["resources"]
-                and verb in rule["verbs"]
-                and key[3] in rule.get("resourceNames", [key[3]])
-                for rule in role["rules"]
-            ):
-                return True
-        return False
+        self.rights = Rights(server)
+        server.allowed = self.rights.allowed
 
     def run(self, pod: Object) -> None:
         """Start a pod in a thread of its own."""
@@ -167,7 +145,7 @@ class Containers(Node):
             here = self.root / name / "serviceaccount"
             here.mkdir(parents=True, exist_ok=True)
             token = secrets.token_hex()
-            self.accounts[token] = (pod["metadata"]["namespace"], spec["serviceAccountName"])
+            self.rights.accounts[token] = (pod["metadata"]["namespace"], spec["serviceAccountName"])
             (here / "token").write_text(token)
             (here / "ca.crt").write_text(self.ca)
             made.append(f"{owned(here, group)}:{ACCOUNT}:ro")

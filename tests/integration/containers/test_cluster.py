@@ -57,12 +57,6 @@ def bits(work: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def visit(finished: tuple[Path, str]) -> Path:
-    """The demo's simulated visit."""
-    return finished[0] / "simulated"
-
-
-@pytest.fixture(scope="session")
 def local(
     finished: tuple[Path, str], visit: Path, image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:

@@ -31,9 +31,9 @@ NAMESPACE = "hst"
 
 
 @pytest.fixture
-def claims(finished: tuple[Path, str], tmp_path: Path) -> dict[str, Path]:
+def claims(visit: Path, tmp_path: Path) -> dict[str, Path]:
     """What is in the volumes: raw exposures in that of the work directory, the CRDS cache."""
-    visit, work = finished[0] / "simulated", tmp_path / "claim"
+    work = tmp_path / "claim"
     shutil.copytree(visit / "raw", work / "raw")
     shutil.copytree(visit / "truth", work / "truth")
     for path in (work, *work.rglob("*")):
@@ -65,7 +65,8 @@ def node(
         server = apiserver.Server(lambda pod, port: made.forward(pod, port), host, context)
         kubeconfig = tmp_path / "kubeconfig"
         with apiserver.serving(server):
-            control.prepare(server, NAMESPACE, kubeconfig, certificates.ca)
+            control.prepare(server, NAMESPACE)
+            control.kubeconfig(server, NAMESPACE, kubeconfig, ca=certificates.ca)
             made = podnode.Containers(tmp_path / "node", server, site, claims, certificates.ca)
             monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
             with control.operator(NAMESPACE, kubeconfig, tmp_path / "operator.log"):
@@ -113,29 +114,6 @@ def test_a_submitted_run_ends_with_the_mosaic_and_without_its_cluster(
         p for p in claims["acs-batch-work"].rglob("*") if p.is_file() and key.encode() in p.read_bytes()
     ]
     assert key not in site.logs(name)
-
-
-def test_a_submitted_driver_may_do_nothing_but_remove_its_own_cluster(node: Any) -> None:
-    """The rights are those of the manifests; this is how the stand-in reads them."""
-    from batch import config
-    from batch.runtime import submit
-
-    whole = config.load(None, ["fetch.source=/work/raw", "references.cache=/crds"])
-    ready = submit.prepared(whole, "acs-batch-aaaaa")
-    for made in submit.documents(ready, "/work/visit", [], None):
-        if made["kind"] in ("Role", "RoleBinding"):
-            plural = f"{made['kind'].lower()}s"
-            node.server.objects[made["apiVersion"], plural, "acs-batch", made["metadata"]["name"]] = made
-    node.accounts["token"] = ("acs-batch", "acs-batch-aaaaa-driver")
-    dask = "kubernetes.dask.org/v1"
-    assert node.allowed("token", "delete", (dask, "daskclusters", "acs-batch", "acs-batch-aaaaa"))
-    for verb, version, plural, namespace, name in (
-        ("delete", dask, "daskclusters", "acs-batch", "acs-batch-bbbbb"),
-        ("get", dask, "daskclusters", "acs-batch", "acs-batch-aaaaa"),
-        ("delete", dask, "daskclusters", "hst", "acs-batch-aaaaa"),
-        ("get", "v1", "secrets", "acs-batch", "acs-batch-aaaaa-tls"),
-    ):
-        assert not node.allowed("token", verb, (version, plural, namespace, name)), (verb, plural, name)
 
 
 def objects(node: Any, plural: str) -> list[Any]:

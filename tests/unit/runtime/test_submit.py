@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import json
 import logging
+import os
+import signal
 import ssl
 import threading
 from collections.abc import Iterator
@@ -15,12 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch import config
+from batch import cli, config
+from batch.config import Settings
 from batch.config.cluster import ClusterSettings, KubernetesSettings
-from batch.errors import UsageError
+from batch.errors import BatchError, UsageError, WorkDirectoryBusyError
 from batch.model.plan import Needs, Task
-from batch.runtime import classes, kubernetes, manifests, security, submit
+from batch.runtime import classes, driver, kubernetes, manifests, security, submit
+from batch.runtime.driver import reduce
 from batch.runtime.worker import environment
+from batch.storage.workdir import WorkDirectory
 
 CHANGES = [
     "fetch.source=/work/raw",
@@ -177,6 +182,58 @@ def test_the_driver_removes_its_cluster(api: Any) -> None:
     kubernetes.remove(OWN, where, token)
     path = "/apis/kubernetes.dask.org/v1/namespaces/hst/daskclusters/visit-abcde"
     assert seen == [("DELETE", path, "Bearer toy-token")]
+
+
+def submitted(tmp_path: Path, source: Path) -> Settings:
+    settings = config.load(None, [f"fetch.source={source}", f"references.cache={tmp_path}"])
+    cluster = ClusterSettings(kind="kubernetes", kubernetes=OWN.model_copy(update={"existing": True}))
+    return settings.model_copy(update={"cluster": cluster})
+
+
+@pytest.fixture
+def seen(api: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the API server is asked for in the driver's pod."""
+    where, token, seen = api
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(kubernetes, "TOKEN", token)
+    return seen  # type: ignore[no-any-return]
+
+
+def test_a_driver_that_fails_before_it_connects_removes_its_cluster(seen: list[Any], tmp_path: Path) -> None:
+    """The Job makes no second attempt then."""
+    with pytest.raises(BatchError, match="nothing"):
+        reduce(submitted(tmp_path, tmp_path / "nothing"), tmp_path / "work")
+    assert [verb for verb, _, _ in seen] == ["DELETE"]
+
+
+def test_a_driver_that_is_told_to_go_leaves_its_cluster(
+    seen: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go(*args: Any, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(driver, "make_plan", go)
+    with pytest.raises(KeyboardInterrupt):
+        reduce(submitted(tmp_path, tmp_path), tmp_path / "work")
+    assert not seen
+
+
+def test_a_driver_that_finds_another_leaves_its_cluster_to_it(seen: list[Any], tmp_path: Path) -> None:
+    with WorkDirectory(tmp_path / "work").writer(), pytest.raises(WorkDirectoryBusyError):
+        reduce(submitted(tmp_path, tmp_path), tmp_path / "work")
+    assert not seen
+
+
+def test_no_exit_of_the_driver_is_tried_again_but_a_lost_pod() -> None:
+    """`cli` knows no others; a second attempt would undo `acs-batch cancel`."""
+    whole = config.load(None, ["fetch.source=/work/raw", "references.cache=/crds"])
+    job = submit.documents(submit.prepared(whole, "visit-abcde"), "/work/visit", [], None)[0]
+    disrupted, ended = job["spec"]["podFailurePolicy"]["rules"]
+    assert disrupted["action"] == "Ignore"
+    assert ended["action"] == "FailJob"
+    known = {cli.BROKEN, cli.WITH_FAILURES, cli.INTERRUPTED, UsageError.exit_code}
+    assert set(ended["onExitCodes"]["values"]) == known
 
 
 def test_what_goes_wrong_then_is_said_without_the_token(api: Any, caplog: pytest.LogCaptureFixture) -> None:
