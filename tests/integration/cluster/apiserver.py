@@ -229,14 +229,16 @@ class Server(Store):
         await socket.prepare(request)
         remote = int(request.query["ports"])
         reader, writer = await asyncio.open_connection(*self._forward(self._found(request), remote))
-        for channel in (0, 1):
-            await socket.send_bytes(bytes([channel]) + remote.to_bytes(2, "little"))
 
         async def back() -> None:
             while data := await reader.read(1 << 16):
                 await socket.send_bytes(b"\x00" + data)
             await socket.close()
 
+        # whoever only looked whether the port is open has gone
+        with contextlib.suppress(ConnectionResetError):
+            for channel in (0, 1):
+                await socket.send_bytes(bytes([channel]) + remote.to_bytes(2, "little"))
         task = asyncio.create_task(back())
         try:
             async for message in socket:

@@ -106,6 +106,8 @@ class Containers(Node):
         memory = int(limits["memory"][:-2]) * BYTES[limits["memory"][-2:]]
         # the operator names the scheduler's service as its Deployment
         options = ["--name", self._name(pod), "--hostname", meta["name"], "--label", f"site={self.site.name}"]
+        [owner] = meta["ownerReferences"]
+        options += ["--restart", "always" if owner["kind"] == "Deployment" else "no"]
         options += ["--network", self.site.name]
         options += ["--network-alias", f"{meta['name']}.{meta['namespace']}.svc"]
         options += [

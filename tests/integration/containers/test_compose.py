@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,28 +49,41 @@ def project(environment: dict[str, str]) -> Iterator[str]:
     """Name of a project of which nothing is left afterwards."""
     name = f"acs-batch-test-{uuid.uuid4().hex[:8]}"
     yield name
-    compose(name, environment, "down", "--volumes", "--timeout", "0")
+    command = [*compose(name), "down", "--volumes", "--timeout", "0"]
+    subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=True, timeout=120)
     for kind in (("ps", "--all"), ("network", "ls"), ("volume", "ls")):
         assert name not in podman(*kind)
 
 
-def compose(
-    project: str, environment: dict[str, str], *arguments: str, timeout: float = 120
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "podman_compose", "--project-name", project, "--file", str(COMPOSE)]
-    return subprocess.run(
-        [*command, *arguments],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
+def compose(project: str) -> list[str]:
+    return [sys.executable, "-m", "podman_compose", "--project-name", project, "--file", str(COMPOSE)]
 
 
-def test_a_run_on_one_machine(project: str, environment: dict[str, str], work: Path) -> None:
-    up = ("up", "--abort-on-container-exit", "--exit-code-from", "run")
-    done = compose(project, environment, *up, timeout=900)
-    assert done.returncode == 0, done.stdout[-5000:]
+def test_a_run_on_one_machine(project: str, environment: dict[str, str], work: Path, tmp_path: Path) -> None:
+    up = [*compose(project), "up", "--abort-on-container-exit", "--exit-code-from", "run"]
+    log = tmp_path / "compose.log"
+    with (
+        log.open("wb") as said,
+        subprocess.Popen(
+            up, env={**os.environ, **environment}, stdout=said, stderr=subprocess.STDOUT
+        ) as running,
+    ):
+        try:
+            seen = dashboard(f"http://127.0.0.1:{environment['DASHBOARD']}/status", running)
+            code = running.wait(900)
+        finally:
+            running.kill()
+    assert code == 0, log.read_text(errors="replace")[-5000:]
+    assert seen == 200
     assert (work / "products/select/jsim01010/jsim01010_drz.fits").is_file()
+    records = [json.loads(p.read_text()) for p in (work / "products").rglob("record.json")]
+    assert len({r["usage"]["host"] for r in records}) == 2, "both workers had something to do"
+
+
+def dashboard(url: str, running: subprocess.Popen[bytes]) -> int | None:
+    """Status of the answer, as soon as there is one."""
+    while running.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status)
+        time.sleep(0.2)
+    return None

@@ -102,7 +102,7 @@ def test_a_submitted_run_ends_with_the_mosaic_and_without_its_cluster(
     assert (select / "jsim01010_drz.fits").is_file()
     assert "DaskCluster" not in site.logs(name)
     # the driver's account asked for that; everything else goes by its owners
-    assert ("gone", "daskclusters", name) in node.server.log
+    site.wait_until("the cluster to be gone", lambda: ("gone", "daskclusters", name) in node.server.log)
     site.wait_until("scheduler and workers to be gone", lambda: set(containers(site)) == {"first", name})
     left = {(k[1], k[3]) for k in node.server.objects if k[1] not in ("namespaces", "events")}
     assert {plural for plural, _ in left} == {
