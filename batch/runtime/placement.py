@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+# busy workers that are compared; what could start earlier on another one is stolen by that
+_COMPARED = 32
+
+
 class SmallestFirst(SchedulerPlugin):  # type: ignore[misc]
     """Stands in for the scheduler's choice for tasks that ask for ``memory`` and nothing else."""
 
@@ -41,8 +45,14 @@ def choose(scheduler: Any, offered: dict[str, float], asked: float) -> Any:
     # almost always some worker is idle or nothing is: the first look is short
     for workers in (scheduler.idle.values(), scheduler.running):
         fitting = [ws for ws in workers if offered.get(ws.address, 0) >= asked and ws in scheduler.running]
+        free = [ws for ws in fitting if not ws.processing]
+        if free:
+            return min(free, key=lambda ws: offered[ws.address])
         if fitting:
-            return min(fitting, key=lambda ws: (round(ws.occupancy), len(ws.processing), offered[ws.address]))
+            # occupancy is a sum over what a worker has to do: not for each of a thousand, at each task
+            first = scheduler.n_tasks % len(fitting)
+            some = [*fitting[first : first + _COMPARED], *fitting[: max(0, first + _COMPARED - len(fitting))]]
+            return min(some, key=lambda ws: (round(ws.occupancy), len(ws.processing), offered[ws.address]))
     return None
 
 
