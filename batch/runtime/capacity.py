@@ -28,6 +28,10 @@ class Capacity:
         """Bytes that the largest one offers; 0 without workers."""
         return max(self.classes, default=0)
 
+    def smallest(self, memory: int) -> int | None:
+        """Bytes of the smallest class that offers `memory`, if there is one."""
+        return min((c for c in self.classes if c >= memory), default=None)
+
     def above(self, memory: int) -> int | None:
         """Bytes of the smallest class that offers more than `memory`, if there is one."""
         return min((c for c in self.classes if c > memory), default=None)

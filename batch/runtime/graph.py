@@ -6,6 +6,7 @@ import logging
 import math
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,10 @@ class _Batch:
     tasks: dict[str, Task]
     records: dict[str, Record]
     """Records so far, by task id; those of finished earlier runs from the start."""
-    attempt: int = 1
+    round: int = 1
+    """How often it was submitted."""
+    tries: Counter[str] = field(default_factory=Counter)
+    """How often tasks have failed, by id."""
     open: set[str] = field(default_factory=set)
     """Ids of tasks whose future is not back yet."""
     memory: dict[str, int] = field(default_factory=dict)
@@ -126,7 +130,7 @@ class Runner:
         # a scheduler that serves two runs of the same data must not take one's result for the other's
         self._run = self._events.run or new_run()
         self.submitted = 0
-        """Processes asked for so far: nodes of the graphs."""
+        """Requests sent so far: nodes of the graphs."""
         self._batches: dict[str, _Batch] = {}
         self._open: dict[Any, tuple[str, list[str], Future]] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -209,8 +213,10 @@ class Runner:
             made: dict[str, Any] = dict(batch.records)
             for request in self._requests(batch):
                 first = request.tasks[0]
-                key = (first.stage, first.subject, f"{first.fingerprint[:12]}-{self._run}-{batch.attempt}")
-                upstream = {id(made[u]): made[u] for u in first.upstream}.values()
+                key = (first.stage, first.subject, f"{first.fingerprint[:12]}-{self._run}-{batch.round}")
+                own = {t.id for t in request.tasks}
+                needed = [made[u] for t in request.tasks for u in t.upstream if u not in own]
+                upstream = {id(n): n for n in needed}.values()
                 tasks[key] = (self._perform, request, *upstream)
                 resources[key] = {"memory": request.needs.memory}
                 # later stages first: associations finish, and scratch space is given back
@@ -232,13 +238,12 @@ class Runner:
 
     def _requests(self, batch: _Batch) -> Iterator[Request]:
         todo = [t for t in batch.tasks.values() if t.id not in batch.records]
-        shares = self._capacity.workers // max(1, len(self._batches))
-        for group in groups(todo, batch.memory, self._capacity.largest, shares):
+        for group in groups(todo, batch.memory, self._capacity, len(self._batches), batch.tries):
             yield Request(
                 tasks=tuple(group),
                 needs=together(group, batch.memory),
                 association=self._associations[batch.name],
-                settings=self._plan.settings.get(group[0].stage, {}),
+                settings={t.stage: self._plan.settings.get(t.stage, {}) for t in group},
                 work=self._work.location,
                 stages=self._stages,
                 run=self._run,
@@ -263,7 +268,9 @@ class Runner:
                 record = known.get(task.id) or _lost(task, future.key, value)
                 batch.records[task.id] = record
                 batch.open.discard(task.id)
-                self._watch.ended(record, batch.attempt)
+                if record.failure is not None:
+                    batch.tries[task.id] += 1
+                self._watch.ended(record, batch.tries[task.id])
                 self._observe(task, record)
             if not batch.open:
                 resting.append(batch)
@@ -297,20 +304,23 @@ class Runner:
 
     def _to_retry(self, batch: _Batch) -> bool:
         """Whether a retry can mend something; that, and what it blocked, has no record any more then."""
-        mendable = [r for r in batch.records.values() if r.failure is not None and r.failure.retryable]
-        if not mendable or batch.attempt >= self._attempts:
+        mendable = [
+            r
+            for r in batch.records.values()
+            if r.failure is not None and r.failure.retryable and batch.tries[r.id] < self._attempts
+        ]
+        if not mendable:
             return False
-        batch.attempt += 1
+        batch.round += 1
         for record in mendable:
             asked = batch.memory.get(record.id, batch.tasks[record.id].needs.memory)
             if record.failure is not None and record.failure.out_of_memory:
                 asked = self._capacity.after_kill(asked, self._watch.memory_of_worker(record.id))
                 batch.memory[record.id] = asked
             message = record.failure.message if record.failure else ""
-            log.warning("%s: attempt %d after: %s", record.id, batch.attempt, message)
-            self._events.emit(
-                "task-retried", task=record.id, attempt=batch.attempt, memory=asked, after=message
-            )
+            attempt = batch.tries[record.id] + 1
+            log.warning("%s: attempt %d after: %s", record.id, attempt, message)
+            self._events.emit("task-retried", task=record.id, attempt=attempt, memory=asked, after=message)
         origins = {r.id for r in mendable}
         for task_id, record in list(batch.records.items()):
             if task_id in origins or (record.status is Status.BLOCKED and record.reason in origins):

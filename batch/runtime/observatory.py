@@ -8,7 +8,8 @@ acs_batch_tasks_total             counter    stage, status: tasks that came to a
 acs_batch_task_seconds            histogram  stage: wall time of a task
 acs_batch_task_peak_memory_bytes  histogram  stage: largest resident set of a task's process
 acs_batch_memory_limit_bytes      gauge      stage: the most that a task of it asked for
-acs_batch_queue                   gauge      stage, state (waiting, processing, no-worker): processes wanted
+acs_batch_queue                   gauge      stage, state (waiting, processing, no-worker): requests sent, by
+                                             the stage of their first task
 acs_batch_handed_back_total       counter    how (told to go, lost): tasks whose worker left before their end
 ================================  =========  ============================================================
 """
@@ -135,7 +136,9 @@ class Observatory(SchedulerPlugin):  # type: ignore[misc]
             asked.add_metric([stage], memory)
         yield asked
         queue = GaugeMetricFamily(
-            "acs_batch_queue", "Processes asked for that have not ended.", labels=["stage", "state"]
+            "acs_batch_queue",
+            "Requests that have not ended, by the stage of their first task.",
+            labels=["stage", "state"],
         )
         for stage, counts in sorted(self._queue().items()):
             for state in _QUEUE_STATES:

@@ -1,28 +1,30 @@
-"""What travels to a worker for one task, and from there into the task's own process."""
+"""What travels to a worker for one task or several, and from there into the tasks' own processes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from batch.model.observation import Association, Product
 from batch.model.plan import Needs, Task
 from batch.model.record import Failure, Record
+from batch.runtime.company import companies, together
 from batch.storage.work import Location
 
 
 @dataclass(frozen=True)
 class Request:
-    """Tasks for one process, with everything that their stage needs to know; about 2 kB."""
+    """Tasks for one worker, with everything that their stages need to know; 2 kB and half a kB a task."""
 
     tasks: tuple[Task, ...]
-    """One, or several of one stage with the same inputs (`Needs.together`)."""
+    """In order: those of one company (`Task.company`) share a process, one process follows the other."""
     needs: Needs
     """Of all of them together."""
     association: Association
-    settings: Mapping[str, Any]
-    """The section of the stage, as JSON values."""
+    settings: Mapping[str, Mapping[str, Any]]
+    """The sections of the stages, as JSON values."""
     work: Location
     """Where the work directory is."""
     stages: str = "batch.stages"
@@ -35,6 +37,13 @@ class Request:
     """The folder in which the products of `upstream` lie on this machine."""
     attempt: str = ""
     """`Record.attempt` of what will be published."""
+
+    def processes(self) -> Iterator[Request]:
+        """A request for each process, in order."""
+        for tasks in companies(self.tasks):
+            # the memory is what the worker gives: tasks that it killed ask for more than planned
+            needs = dataclasses.replace(together(tasks, {}), memory=self.needs.memory)
+            yield dataclasses.replace(self, tasks=tuple(tasks), needs=needs)
 
     @property
     def name(self) -> str:

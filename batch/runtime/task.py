@@ -54,7 +54,7 @@ def run(request: Request, area: Path) -> Answer:
     name = request.tasks[0].stage
     try:
         stage: Any = importlib.import_module(f"{request.stages}.{name}")
-        settings = section(name, request.settings)
+        settings = section(name, request.settings.get(name, {}))
         if len(inputs) == 1:
             outcomes = [stage.run(inputs[0], area, settings)]
         else:

@@ -58,6 +58,8 @@ class Watch:
         self._events = events
         self._tasks = tasks
         self._started: dict[str, _Started] = {}
+        self._in_hand: dict[str, Sequence[str]] = {}
+        """By worker, the tasks that it started last: those of its request before them are over."""
         self._walls: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBER))
         self._told: set[str] = set()
 
@@ -118,10 +120,12 @@ class Watch:
         slow: list[str] = []
         for task in open_tasks:
             started = self._started.get(task.id)
-            if started is None or task.id in self._told:
+            if started is None or task.id in self._told or not self._runs(task.id, started.worker):
                 continue
             known = self._walls[task.stage]
             typical = statistics.median(known) if len(known) >= _TYPICAL_OF else task.needs.seconds
+            # each was counted with its share of the process
+            typical *= len(self._in_hand[started.worker])
             spent = now - started.time
             if spent > _FACTOR * typical + _SLACK_S:
                 self._told.add(task.id)
@@ -145,6 +149,7 @@ class Watch:
         worker, memory = message["worker"], int(message["memory"])
         started = _Started(time.monotonic(), worker, memory)
         self._started |= dict.fromkeys(message["tasks"], started)
+        self._in_hand[worker] = message["tasks"]
         self._events.emit("task-started", tasks=message["tasks"], worker=worker, host=message["host"])
 
     def _on_change(self, event: tuple[float, Any]) -> None:
@@ -155,8 +160,12 @@ class Watch:
         elif action == "remove-worker":
             keys = message.get("processing-tasks", ())
             lost = [i for key in keys for i in self._tasks(tuple(key) if isinstance(key, list) else key)]
-            running = sorted(i for i in lost if i in self._started)
+            running = sorted(i for i in lost if self._runs(i, message["worker"]))
             expected = bool(message.get("expected"))
             self._events.emit("worker-lost", worker=message["worker"], expected=expected, tasks=sorted(lost))
             if expected and running:
                 self._events.emit("task-preempted", tasks=running, worker=message["worker"])
+            self._in_hand.pop(message["worker"], None)
+
+    def _runs(self, task_id: str, worker: str) -> bool:
+        return task_id in self._started and task_id in self._in_hand.get(worker, ())

@@ -9,7 +9,7 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def execute(request: Request, *upstream: Record | tuple[Record, ...]) -> tuple[R
     Parameters
     ----------
     request : Request
-        One task, or several of one stage with the same inputs.
+        One task, or several that follow one another or share a process.
     *upstream : Record or tuple of Record
         Records of the tasks that they depend on; tuples are what other calls returned.
 
@@ -48,19 +48,48 @@ def execute(request: Request, *upstream: Record | tuple[Record, ...]) -> tuple[R
         If the tasks' process was killed because the worker is to go or the run is to end: another worker
         does them, or none.
     """
-    needed = needed_records(request, upstream)
-    records = blocked(request, needed) or _unless_done(request, needed)
+    records = each_process(request, upstream, _unless_done)
     announcing.ended(request, records)
     return records
 
 
-def needed_records(request: Request, upstream: Sequence[Record | tuple[Record, ...]]) -> tuple[Record, ...]:
-    """Those of the records that came along which the tasks of a request read, in their order."""
+def each_process(
+    request: Request,
+    upstream: Sequence[Record | tuple[Record, ...]],
+    do: Callable[[Request, tuple[Record, ...]], tuple[Record, ...]],
+) -> tuple[Record, ...]:
+    """Do the tasks of a request, one process after the other, except those that something blocks.
+
+    Parameters
+    ----------
+    request : Request
+        What to do.
+    upstream : sequence of Record or tuple of Record
+        Records of what it depends on.
+    do : callable
+        Given the request for one process and the records that its tasks read, in their order.
+
+    Returns
+    -------
+    tuple of Record
+        One for each task; what failed stops only what depends on it.
+    """
     known = {r.id: r for part in upstream for r in (part if isinstance(part, tuple) else (part,))}
-    return tuple(known[u] for u in request.tasks[0].upstream)
+    records: tuple[Record, ...] = ()
+    for process in request.processes():
+        if records and announcing.told_to_go():
+            from distributed import Reschedule
+
+            # what is published already is found there by the next worker
+            raise Reschedule
+        needed = tuple(known[u] for u in process.tasks[0].upstream)
+        made = _blocked(process, needed) or do(process, needed)
+        known |= {r.id: r for r in made}
+        records += made
+    return records
 
 
-def blocked(request: Request, needed: Sequence[Record]) -> tuple[Record, ...]:
+def _blocked(request: Request, needed: Sequence[Record]) -> tuple[Record, ...]:
     """A BLOCKED record for each task, if something that it needs is not there; else nothing."""
     broken = [r for r in needed if not r.status.ok]
     if not broken:

@@ -51,7 +51,7 @@ class Toys:
         attempts: int = 1,
         window: int = 8,
         largest: int = 10**9,
-        workers: int = 1,
+        workers: int = 3,
     ) -> dict[str, Record]:
         with self.work.writer():
             return Runner(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from programs import submissions
 
 from batch.model.record import Status
 from batch.runtime.capacity import Capacity
@@ -22,24 +21,6 @@ from batch.runtime.graph import Runner
 from batch.storage import ledger
 from batch.storage.ledger import State
 from batch.storage.workdir import WorkDirectory
-
-
-@contextlib.contextmanager
-def submissions(client: Any) -> Iterator[list[tuple[tuple[str, ...], int]]]:
-    """Keys and memory of what goes to the scheduler while the block lasts."""
-    made: list[tuple[tuple[str, ...], int]] = []
-    real = client.get
-
-    def get(graph: Any, keys: Any, **options: Any) -> Any:
-        (layer,) = graph.layers.values()
-        made.extend((key, layer.annotations["resources"](key)["memory"]) for key in layer)
-        return real(graph, keys, **options)
-
-    client.get = get
-    try:
-        yield made
-    finally:
-        client.get = real
 
 
 def test_every_task_runs_once_and_in_order(toys: Any, client: Any) -> None:
@@ -128,6 +109,24 @@ def test_a_killed_child_is_tried_again_with_twice_the_memory(toys: Any, client: 
     assert toys.executed()["finish/asn1"] == 1
 
 
+def test_attempts_are_counted_for_each_task(toys: Any, client: Any) -> None:
+    """The second task is killed for the first time when its association is tried for the second."""
+    toys.order("single/asn0/j0000x01q", "killed 1")
+    toys.order("gather/asn0", "killed 1")
+    records = toys.run(client, attempts=2)
+    assert {r.status for r in records.values()} == {Status.DONE}
+    assert toys.executed()["single/asn0/j0000x01q"] == toys.executed()["gather/asn0"] == 2
+
+
+def test_no_task_is_tried_more_often_than_asked(toys: Any, client: Any) -> None:
+    toys.order("single/asn0/j0000x01q", "killed 1")
+    toys.order("gather/asn0", "killed")
+    records = toys.run(client, attempts=2)
+    assert records["gather/asn0"].status is Status.FAILED
+    assert toys.executed()["gather/asn0"] == 2
+    assert records["finish/asn1"].status is Status.DONE
+
+
 def test_input_errors_are_not_tried_again(toys: Any, client: Any) -> None:
     toys.order("gather/asn1", "input-error")
     toys.run(client, attempts=3)
@@ -149,7 +148,7 @@ def test_a_process_that_just_goes_is_a_failure(toys: Any, client: Any) -> None:
 
 
 def test_a_window_of_one_does_everything(toys: Any, client: Any) -> None:
-    records = toys.run(client, window=1)
+    records = toys.run(client, window=1, workers=1)
     assert {r.status for r in records.values()} == {Status.DONE}
 
 

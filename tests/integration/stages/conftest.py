@@ -54,7 +54,7 @@ class Bench:
             tasks=tasks,
             needs=tasks[0].needs,
             association=self.association,
-            settings=getattr(self.settings, tasks[0].stage).model_dump(mode="json"),
+            settings={tasks[0].stage: getattr(self.settings, tasks[0].stage).model_dump(mode="json")},
             work=self.work.location,
         )
         made = execute(request, *(self.records[name] for name in tasks[0].upstream))

@@ -12,7 +12,7 @@ import xarray as xr
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from batch.runtime.company import groups
+from batch.runtime.company import companies
 
 if TYPE_CHECKING:
     from conftest import Bench, Sky
@@ -31,7 +31,7 @@ def combined(tmp_path_factory: pytest.TempPathFactory, sky: Sky, bench: Callable
 def run(made: Bench) -> list[list[str]]:
     """The sweep in as few processes as may be, then what follows it; returns who shared a process."""
     todo = [t for t in made.tasks.values() if t.stage == "sweep"]
-    shared = groups(todo, {}, 10**12, 1)
+    shared = companies(todo)
     for group in shared:
         for record in made.share(*group):
             assert record.status.ok, record.failure

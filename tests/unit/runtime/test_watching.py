@@ -59,6 +59,43 @@ def test_a_straggler_is_told_of_once(
     assert watch.memory_of_worker("wcs/theirs") == 0
 
 
+def test_tasks_that_share_a_process_may_take_as_long_as_all_of_them(
+    log: events.EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record has its task's share of the process."""
+    client: Any = None
+    watch = watching.Watch(client, "r1", log, lambda key: ())
+    begun = time.monotonic()
+    names = [f"wcs/part{number}" for number in range(10)]
+    watch._on_start((0.0, {"run": "r1", "tasks": names, "worker": "w", "host": "h", "memory": 5}))
+    for number in range(5):
+        watch.ended(ended(f"quick{number}", 10.0), 1)
+    for after, expected in ((350, 0), (370, 10)):
+        monkeypatch.setattr(time, "monotonic", lambda after=after: begun + after)
+        watch.look([task(f"part{number}") for number in range(10)])
+        assert len(found(log, tmp_path)) == expected
+
+
+def test_a_task_that_another_followed_on_its_worker_is_over(
+    log: events.EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record comes with the last one of the request: it neither straggles nor is handed back."""
+    client: Any = None
+    watch = watching.Watch(client, "r1", log, lambda key: ("wcs/first", "wcs/second", "wcs/third"))
+    begun = time.monotonic()
+    for name in ("wcs/first", "wcs/second"):
+        watch._on_start((0.0, {"run": "r1", "tasks": [name], "worker": "w", "host": "h", "memory": 5}))
+    monkeypatch.setattr(time, "monotonic", lambda: begun + 9999)
+    watch.look([task("first"), task("second"), task("third")])
+    assert [e["tasks"] for e in found(log, tmp_path)] == [["wcs/second"]]
+    left = {"action": "remove-worker", "worker": "w", "expected": True, "processing-tasks": {"key": 1}}
+    watch._on_change((0.0, left))
+    told = {e["event"]: e["tasks"] for e in events.read(WorkDirectory(tmp_path), log.run)}
+    assert told["worker-lost"] == ["wcs/first", "wcs/second", "wcs/third"]
+    assert told["task-preempted"] == ["wcs/second"]
+    assert watch.memory_of_worker("wcs/first") == 5
+
+
 def test_until_others_have_ended_the_plan_says_what_is_usual(
     log: events.EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,3 +145,21 @@ def events(work: Path) -> list[dict[str, Any]]:
     """All lines of all event logs."""
     paths = sorted((work / "events").glob("*.jsonl"))
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def submissions(client: Any) -> Iterator[list[tuple[tuple[str, ...], int]]]:
+    """Keys and memory of what goes to the scheduler while the block lasts."""
+    made: list[tuple[tuple[str, ...], int]] = []
+    real = client.get
+
+    def get(graph: Any, keys: Any, **options: Any) -> Any:
+        (layer,) = graph.layers.values()
+        made.extend((key, layer.annotations["resources"](key)["memory"]) for key in layer)
+        return real(graph, keys, **options)
+
+    client.get = get
+    try:
+        yield made
+    finally:
+        client.get = real
