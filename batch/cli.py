@@ -111,7 +111,7 @@ def plan(
 ) -> None:
     """Show what is found and set aside, sizes, tasks, memory and expected time; download and run nothing."""
     from batch.reporting import planned, terminal
-    from batch.runtime import planning
+    from batch.runtime import limits, planning
     from batch.runtime.cluster import local_size
 
     made = planning.make_plan(settings, datasets or [], until=until)
@@ -125,6 +125,8 @@ def plan(
     console.print(
         f"{len(made.tasks)} tasks on {count} workers of {memory / 1e9:.1f} GB: about {seconds / 60:.1f} min"
     )
+    if line := limits.advice(made, limits.asked(settings.cluster)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -143,7 +145,11 @@ def rehearse(
     from batch.runtime import rehearsal
 
     known = rehearsal.measured(*_last(measured)) if measured else {}
-    figures = rehearsal.run(settings, exposures, known, speed=speed, processes=processes)
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    figures = rehearsal.run(settings, exposures, known, speed=speed, processes=processes, tell=tell)
     print(figures.text(), end="")
 
 

@@ -14,7 +14,7 @@ from batch.config.cluster import ClusterSettings
 from batch.errors import InsufficientMemoryError, RunCancelledError, SchedulerLostError, UsageError
 from batch.model.plan import Plan, Task
 from batch.model.record import Record
-from batch.runtime import cancelling, scheduling
+from batch.runtime import cancelling, limits, scheduling
 from batch.runtime.events import EventLog
 from batch.runtime.outcomes import Outcomes
 from batch.storage.work import Work
@@ -146,6 +146,8 @@ def _run(
     equip(client, settings)
     offered = measure(client)
     listeners.connected(client.dashboard_link)
+    if line := limits.advice(plan, max(offered.workers, limits.asked(settings))):
+        log.warning("%s", line)
     events.emit(
         "connected",
         workers=offered.workers,

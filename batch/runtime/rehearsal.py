@@ -11,10 +11,8 @@ import asyncio
 import dataclasses
 import functools
 import hashlib
-import os
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +23,7 @@ from batch.model.observation import Association, Exposure
 from batch.model.plan import Plan, Task, expand
 from batch.model.record import Record, Status, Usage
 from batch.runtime import announcing
+from batch.runtime.meter import Figures, Meter
 from batch.runtime.request import Request
 from batch.storage.ledger import valid_records
 from batch.storage.work import Work, open_work
@@ -45,69 +44,6 @@ class Measured:
     seconds: float
     memory: int
     """Peak, bytes."""
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What a rehearsal came to."""
-
-    tasks: int
-    processes: int
-    """Tasks that share a process are one to the scheduler."""
-    workers: int
-    wall: float
-    """s, of the rehearsal"""
-    busy: float
-    """Sum of the tasks' durations, s, at the speed of the rehearsal."""
-    scheduler_cpu: float
-    """s"""
-    scheduler_memory: int
-    """Largest resident set, bytes."""
-    driver_cpu: float
-    driver_memory: int
-    speed: float
-
-    @property
-    def rate(self) -> float:
-        """Processes that the scheduler started and ended, per second."""
-        return self.processes / self.wall
-
-    @property
-    def scheduler_cost(self) -> float:
-        """CPU of the scheduler, s a process; it has one thread."""
-        return self.scheduler_cpu / self.processes
-
-    @property
-    def driver_cost(self) -> float:
-        """CPU of the driver, s a process."""
-        return self.driver_cpu / self.processes
-
-    @property
-    def mean(self) -> float:
-        """Duration of a process in truth, s."""
-        return self.busy * self.speed / self.processes
-
-    @property
-    def most_workers(self) -> int:
-        """How many workers one scheduler can keep busy: beyond, tasks end faster than it sends new ones."""
-        return int(self.mean / max(self.scheduler_cost, self.driver_cost))
-
-    def text(self) -> str:
-        """For people."""
-        return (
-            f"{self.tasks} tasks in {self.processes} processes of {self.mean:.1f} s (mean) on {self.workers} "
-            f"workers: {self.wall:.0f} s at {self.speed:g} times the speed\n"
-            f"scheduler: {self.rate:.0f} processes/s, {1e3 * self.scheduler_cost:.2f} ms CPU each, "
-            f"{self.scheduler_memory / 1e6:.0f} MB\n"
-            f"driver: {1e3 * self.driver_cost:.2f} ms CPU a process, {self.driver_memory / 1e6:.0f} MB\n"
-            f"workers had a task for {self.used:.0%} of the time\n"
-            f"one scheduler keeps up with about {self.most_workers} workers at true durations\n"
-        )
-
-    @property
-    def used(self) -> float:
-        """The fraction of the workers' time in which they had a task."""
-        return self.busy / (self.wall * self.workers)
 
 
 def measured(work: Work, plan: Plan) -> dict[str, list[Measured]]:
@@ -172,20 +108,31 @@ async def pretend(
     request: Request, *upstream: Record | tuple[Record, ...], speed: float
 ) -> tuple[Record, ...]:
     """Runs on a simulated worker: wait as long as the tasks would take."""
-    announcing.started(request)
-    await asyncio.sleep(request.needs.seconds / speed)
-    share = request.needs.seconds / len(request.tasks)
-    usage = Usage(wall=share, peak_memory=request.needs.memory, host="rehearsal")
+    for process in request.processes():
+        announcing.started(process)
+        await asyncio.sleep(process.needs.seconds / speed)
     filler = {"filler": "x" * _RECORD_BYTES}
     records = tuple(
-        Record(t.stage, t.subject, t.fingerprint, Status.DONE, usage=usage, results=filler)
+        Record(
+            *(t.stage, t.subject, t.fingerprint, Status.DONE),
+            usage=Usage(wall=t.needs.seconds, peak_memory=t.needs.memory, host="rehearsal"),
+            results=filler,
+        )
         for t in request.tasks
     )
     announcing.ended(request, records)
     return records
 
 
-def rehearse(client: Client, plan: Plan, *, speed: float, window: int, scheduler: int) -> Figures:
+def rehearse(
+    client: Client,
+    plan: Plan,
+    *,
+    speed: float,
+    window: int,
+    scheduler: int,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Figures:
     """Run a plan on the client's simulated workers.
 
     Parameters
@@ -200,24 +147,19 @@ def rehearse(client: Client, plan: Plan, *, speed: float, window: int, scheduler
         Associations in flight.
     scheduler : int
         Process id of the scheduler.
+    tell : callable
+        Given a line on how it goes, once a minute.
     """
-    import psutil
-
     from batch.runtime.capacity import measure
     from batch.runtime.graph import Runner
 
-    scheduling, driving = psutil.Process(scheduler), psutil.Process(os.getpid())
-    before = _cpu(scheduling), _cpu(driving)
     offered = measure(client)
-    processes = 0
-    peaks = [scheduling.memory_info().rss, driving.memory_info().rss]
+    meter = Meter(scheduler, len(plan.tasks))
 
     def observe(task: Task, record: Record) -> None:
-        nonlocal processes
-        processes += 1
-        if processes % 1000 == 0:
-            for i, process in enumerate((scheduling, driving)):
-                peaks[i] = max(peaks[i], process.memory_info().rss)
+        meter.ended(task)
+        if line := meter.line(runner.submitted - runner.in_flight, offered.workers, speed):
+            tell(line)
 
     with tempfile.TemporaryDirectory(prefix="acs-batch-rehearsal-") as folder:
         runner = Runner(
@@ -230,27 +172,20 @@ def rehearse(client: Client, plan: Plan, *, speed: float, window: int, scheduler
             observe=observe,
             perform=functools.partial(pretend, speed=speed),
         )
-        start = time.perf_counter()
         outcomes = runner.run()
-        wall = time.perf_counter() - start
+        wall = meter.wall
     assert outcomes.counts()["done"] == len(plan.tasks)
     return Figures(
         tasks=len(plan.tasks),
-        processes=runner.submitted,
+        requests=runner.submitted,
         workers=offered.workers,
         wall=wall,
         busy=sum(t.needs.seconds for t in plan.tasks) / speed,
-        scheduler_cpu=_cpu(scheduling) - before[0],
-        scheduler_memory=peaks[0],
-        driver_cpu=_cpu(driving) - before[1],
-        driver_memory=peaks[1],
+        scheduler_cpu=meter.cpu[0],
+        driver_cpu=meter.cpu[1],
+        memory=tuple(meter.memory),
         speed=speed,
     )
-
-
-def _cpu(process: object) -> float:
-    times = process.cpu_times()  # type: ignore[attr-defined]
-    return float(times.user + times.system)
 
 
 def run(
@@ -260,6 +195,7 @@ def run(
     *,
     speed: float,
     processes: int,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Figures:
     """Rehearse the reduction of so many exposures.
 
@@ -275,15 +211,20 @@ def run(
         Durations are divided by it.
     processes : int
         How many processes the workers share.
+    tell : callable
+        Given lines on how it goes.
     """
     from batch.runtime.classes import promised, worker_classes
     from batch.runtime.driver import termination_as_interrupt
     from batch.runtime.execution import equip
     from batch.runtime.simulated import cluster
 
+    tell(f"planning {exposures} exposures")
     plan = large_plan(exposures, known, settings)
     asked = settings.cluster.model_copy(update={"workers": settings.cluster.workers or _WORKERS})
     classes = {promised(c.memory): c.workers for c in worker_classes(asked, plan.tasks)}
+    tell(f"{len(plan.tasks)} tasks; starting {sum(classes.values())} workers")
     with termination_as_interrupt(), cluster(classes, processes) as (client, scheduler):
         equip(client, settings.cluster)
-        return rehearse(client, plan, speed=speed, window=settings.cluster.window, scheduler=scheduler)
+        window = settings.cluster.window
+        return rehearse(client, plan, speed=speed, window=window, scheduler=scheduler, tell=tell)

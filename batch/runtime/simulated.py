@@ -8,29 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch.errors import UsageError
+from batch.runtime import scheduling
 
 if TYPE_CHECKING:
     from distributed import Client
 
-_WAIT_S = 600.0
+# a thousand workers take a minute of CPU to start, which a busy machine gives in an hour
+_WAIT_S = 3600.0
 # each has sockets to the scheduler and listens itself
 _TOGETHER = 25
-# what each worker does by the clock in a process of its own would fill the one that they share
+_HEARTBEAT_S = 300.0
 _CONFIGURATION = {
+    **scheduling.environment(),
+    # what each worker does by the clock in a process of its own would fill the one that they share: it counts
+    # the open files of the process, which are those of all of them
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
-    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "10s",
-    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "60s",
-    "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "20",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1 hour",
+    "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1 day",
+    "DASK_LOGGING__DISTRIBUTED": "error",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "1 day",
+    # and where so many share two cores with others, one that is late is not one that is lost
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "1 day",
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": f"{_WAIT_S:.0f}s",
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": f"{_WAIT_S:.0f}s",
 }
 
 
@@ -113,16 +124,52 @@ def _count(dask_scheduler: object) -> int:
     return len(dask_scheduler.workers)  # type: ignore[attr-defined]
 
 
+def _calm_worker() -> Any:
+    """Workers that spare the cores which they share with each other, the scheduler and the driver.
+
+    Their heartbeats are rare: a scheduler is sent up to 200 a second, however little there is to do. What a
+    task depends on and a worker of the same process has is taken from there: the scheduler has no part in it.
+    """
+    from distributed import Worker
+    from distributed.worker_state_machine import GatherDepSuccessEvent
+
+    here: dict[str, Any] = {}
+
+    class Calm(Worker):  # type: ignore[misc]
+        async def start_unsafe(self) -> Any:
+            started = await super().start_unsafe()
+            here[self.address] = self
+            return started
+
+        async def heartbeat(self) -> None:
+            await super().heartbeat()
+            self.periodic_callbacks["heartbeat"].callback_time = 1000 * _HEARTBEAT_S
+
+        async def gather_dep(
+            self, worker: str, to_gather: Collection[Any], total_nbytes: int, *, stimulus_id: str
+        ) -> Any:
+            if worker not in here:
+                return await super().gather_dep(worker, to_gather, total_nbytes, stimulus_id=stimulus_id)
+            theirs = here[worker].data
+            return GatherDepSuccessEvent(
+                worker=worker,
+                total_nbytes=total_nbytes,
+                data={key: theirs[key] for key in to_gather if key in theirs},
+                stimulus_id=f"gather-dep-success-{time.time()}",
+            )
+
+    return Calm
+
+
 async def host(address: str, classes: Mapping[int, int]) -> None:
     """Be so many workers until the scheduler goes."""
-    from distributed import Worker
-
+    kind = _calm_worker()
     sizes = [memory for memory, count in classes.items() for _ in range(count)]
     workers = []
     with tempfile.TemporaryDirectory(prefix="acs-batch-worker-") as folder:
         for start in range(0, len(sizes), _TOGETHER):
             some = [
-                Worker(
+                kind(
                     address,
                     nthreads=1,
                     resources={"memory": memory},
@@ -133,6 +180,8 @@ async def host(address: str, classes: Mapping[int, int]) -> None:
                 for memory in sizes[start : start + _TOGETHER]
             ]
             workers += await asyncio.gather(*some)
+        # nobody is to look through all of them for garbage, time and again
+        gc.freeze()
         await asyncio.gather(*(w.finished() for w in workers))
 
 

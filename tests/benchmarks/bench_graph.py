@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_graph.py [--tasks 10000] [--workers 2] [--folder DIR]
 
-A plan of stages shaped as the pipeline (4 exposures -> 1 -> 10 drizzles -> 1, none sharing a process) runs on
+A plan of stages shaped as the pipeline (4 exposures -> 1 -> 10 drizzles -> 1, each going alone) runs on
 the real `Runner` and a real cluster of worker processes with all that a run has around it: graph, scheduler,
 worker choice, metrics, event log, window of associations. Only `perform`, the function that workers call, is
 another: it checks what it depends on, announces itself and returns DONE records, and starts no process and
@@ -40,7 +40,8 @@ PER_ASSOCIATION = 4 + 1 + 10 + 1
 
 
 def needs(association: Any, exposure: Any, settings: Any) -> Needs:
-    return Needs(memory=1000, seconds=0.0, timeout=60)
+    # so long that none goes to a worker with another one: each is a request
+    return Needs(memory=1000, seconds=61.0, timeout=60)
 
 
 CHAIN = (
@@ -73,11 +74,15 @@ def record(task: Any, **fields: Any) -> Record:
 
 def perform(request: Request, *upstream: Record | tuple[Record, ...]) -> tuple[Record, ...]:
     """What workers do instead of science: nothing."""
-    broken = worker.blocked(request, worker.needed_records(request, upstream))
-    announcing.started(request)
-    records = broken or tuple(record(t) for t in request.tasks)
+    records = worker.each_process(request, upstream, nothing)
     announcing.ended(request, records)
     return records
+
+
+def nothing(request: Request, needed: tuple[Record, ...]) -> tuple[Record, ...]:
+    """Of one process."""
+    announcing.started(request)
+    return tuple(record(t) for t in request.tasks)
 
 
 def cpu() -> float:

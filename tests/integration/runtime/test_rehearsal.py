@@ -47,7 +47,8 @@ def test_a_rehearsal_runs_everything() -> None:
     figures = run(settings, 12, {}, speed=1000, processes=1)
     assert figures.workers == 6
     assert figures.tasks == len(large_plan(12, {}, settings).tasks)
-    # a sweep is one process where there are more associations than idle workers
-    assert figures.tasks * 0.8 < figures.processes <= figures.tasks
+    # a sweep is one request where there are more associations than idle workers
+    assert figures.tasks * 0.8 < figures.requests <= figures.tasks
+    assert len(figures.memory) == 11
     assert 0 < figures.used < 1
     assert figures.scheduler_cost > 0
