@@ -38,6 +38,9 @@ Perform = Callable[..., Any]
 _TICK_S = 1.0
 _CAPACITY_S = 10.0
 
+# associations in one message, about a megabyte: the scheduler does nothing else while it reads one
+_AT_ONCE = 100
+
 
 @dataclass
 class _Batch:
@@ -167,7 +170,8 @@ class Runner:
                     if batch is not None:
                         self._batches[batch.name] = batch
                         entering.append(batch)
-                self._submit(entering)
+                for first in range(0, len(entering), _AT_ONCE):
+                    self._submit(entering[first : first + _AT_ONCE])
                 resting = [b for b in entering if not b.open]
                 if not resting and self._batches:
                     resting = self._collect()

@@ -71,6 +71,15 @@ def test_futures_and_records_are_bounded_by_the_window(toys: Any, client: Any) -
     assert not [v for v in vars(outcomes).values() if isinstance(v, dict) and any_record(v)]
 
 
+def test_a_wide_window_is_filled_by_several_messages(
+    toys: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "_AT_ONCE", 4)
+    outcomes, _, sent = run(toys, client, associations=10, window=10)
+    assert outcomes.counts()["done"] == 70
+    assert sent == [24, 24, 12]
+
+
 def any_record(found: dict[Any, Any]) -> bool:
     return any(isinstance(v, Record) for v in found.values())
 
