@@ -152,24 +152,61 @@ def check_boxes(boxes: tuple[PixelBox, ...], coverage: Coverage, shape: tuple[in
     InputError
         If one does not; the message says which and how far the coverage goes.
     """
-    rows, columns = (np.flatnonzero(coverage.covered.any(axis=a)) for a in (1, 0))
-    limits = PixelBox(
-        x0=int(columns[0]) * CELL,
-        x1=min(int(columns[-1] + 1) * CELL, shape[1]),
-        y0=int(rows[0]) * CELL,
-        y1=min(int(rows[-1] + 1) * CELL, shape[0]),
-    )
     for box in boxes:
-        y = slice(box.y0 // CELL, -(-box.y1 // CELL))
-        x = slice(box.x0 // CELL, -(-box.x1 // CELL))
         sound = 0 <= box.x0 < box.x1 <= shape[1] and 0 <= box.y0 < box.y1 <= shape[0]
-        if not (sound and coverage.covered[y, x].all()):
-            raise InputError.about(
-                f"statistics.boxes {box}",
-                "lies outside the footprint, at least in part",
-                f"choose it inside; the {shape[1]} x {shape[0]} mosaic is covered within {limits}, "
-                "but not all of that rectangle need be",
-            )
+        if not (sound and coverage.covered[_cells(box, 1.0)].all()):
+            raise _outside(box, coverage, shape, 1.0)
+
+
+def try_boxes(boxes: tuple[PixelBox, ...], coverage: Coverage, shape: tuple[int, int], factor: float) -> None:
+    """The same on an earlier mosaic of the same area; only what cannot come right later is refused.
+
+    Parameters
+    ----------
+    boxes : tuple of PixelBox
+        On the later grid.
+    coverage : Coverage
+    shape : tuple of int
+        Rows and columns of the earlier mosaic.
+    factor : float
+        How many times as many pixels it has each way.
+
+    Raises
+    ------
+    InputError
+        As for `check_boxes`.
+    """
+    # drops of another size end in the next cell
+    covered = ndimage.binary_dilation(np.pad(coverage.covered, 1), np.ones((3, 3)))
+    for box in boxes:
+        y, x = _cells(box, factor)
+        inside = covered[y.start + 1 : y.stop + 1, x.start + 1 : x.stop + 1]
+        if inside.shape != (y.stop - y.start, x.stop - x.start) or not inside.all():
+            raise _outside(box, coverage, shape, factor)
+
+
+def _cells(box: PixelBox, factor: float) -> tuple[slice, slice]:
+    """Rows and columns of the cells that a box touches, on a grid with `factor` times as many pixels."""
+    y, x = (
+        slice(math.floor(low * factor / CELL), math.ceil(high * factor / CELL))
+        for low, high in ((box.y0, box.y1), (box.x0, box.x1))
+    )
+    return y, x
+
+
+def _outside(box: PixelBox, coverage: Coverage, shape: tuple[int, int], factor: float) -> InputError:
+    rows, columns = (np.flatnonzero(coverage.covered.any(axis=a)) for a in (1, 0))
+    ends = (int(columns[-1] + 1) * CELL, shape[1]), (int(rows[-1] + 1) * CELL, shape[0])
+    x0, y0, x1, y1, width, height = (
+        round(v / factor)
+        for v in (int(columns[0]) * CELL, int(rows[0]) * CELL, *(min(e) for e in ends), shape[1], shape[0])
+    )
+    return InputError.about(
+        f"statistics.boxes {box}",
+        "lies outside the footprint of the exposures, at least in part",
+        f"choose it inside; the {width} x {height} mosaic is covered within {PixelBox(x0, x1, y0, y1)}, "
+        "but not all of that rectangle need be",
+    )
 
 
 def choose_boxes(coverage: Coverage, shape: tuple[int, int], size: int, count: int) -> tuple[PixelBox, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from batch.model.observation import Association, Exposure
-from batch.model.pointing import extent
+from batch.model.pointing import frame
 
 PIXEL = {"WFC": 0.05, "HRC": 0.025}
 """Pixel of a detector, arcsec."""
@@ -13,6 +13,8 @@ SCALE = {"WFC": 0.03, "HRC": 0.025}
 """Default pixel of a mosaic, arcsec."""
 LARGEST_DROP = 11.0
 """Output pixels that an input pixel, shrunk by pixfrac, may cover each way in the multi-pixfrac drizzle."""
+_POINTS = 9
+"""Points each way that stand for a box."""
 _SPARE = 1.1
 """Distortion, and what alignment moves, make a mosaic that much larger than foreseen."""
 
@@ -30,12 +32,41 @@ def foreseen(association: Association, scale: float | None, rotation: float = 0.
         Position angle of the output's y axis, deg.
     """
     known = [e for e in association.exposures if e.detector in PIXEL]
-    whole = extent(known, rotation)
+    whole = frame(known, rotation)
     if whole is None:
         return None
     pixel = scale or SCALE[known[0].detector]
-    rows, columns = (math.ceil(3600 * side / pixel) for side in whole)
-    return rows, columns
+    return math.ceil(3600 * whole.height / pixel), math.ceil(3600 * whole.width / pixel)
+
+
+def falls_beside(
+    association: Association,
+    box: tuple[int, int, int, int],
+    margin: float,
+    scale: float | None,
+    rotation: float,
+) -> bool:
+    """Whether a part of a box lies where no exposure points, as far as can be foreseen.
+
+    Parameters
+    ----------
+    association : Association
+    box : tuple of int
+        x0, x1, y0, y1 in pixels of the mosaic.
+    margin : float
+        How far exposures and mosaic may lie from where they are foreseen, output pixels.
+    scale, rotation : float
+        As for `foreseen`.
+    """
+    known = [e for e in association.exposures if e.detector in PIXEL]
+    whole = frame(known, rotation)
+    if whole is None:
+        return False
+    pixel = (scale or SCALE[known[0].detector]) / 3600
+    x0, x1, y0, y1 = (v * pixel for v in box)
+    parts = [i / (_POINTS - 1) for i in range(_POINTS)]
+    points = [(x0 + (x1 - x0) * u, y0 + (y1 - y0) * v) for u in parts for v in parts]
+    return not whole.holds(points, margin * pixel)
 
 
 def drop(exposure: Exposure, scale: float, rotation: float = 0.0) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batch.model.drizzle import Drizzle
@@ -52,6 +52,9 @@ class Stage:
     check: Callable[[Association, Any], None] | None = None
     """From the association and all settings: refuses, by a `BatchError`, what can be known to fail before
     anything runs."""
+    tries: tuple[str, ...] = ()
+    """Later stages whose settings it holds against its inputs before it begins its own work. What it makes
+    does not depend on them, so they do not count in its fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Plan:
     tasks: tuple[Task, ...]
     settings: Mapping[str, Any]
     """The settings of the run, as JSON values."""
+    tries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """`Stage.tries` by stage, of those that have some."""
 
     def association(self, name: str) -> Association:
         """The association called `name`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from batch.model.observation import Exposure
 
@@ -55,30 +56,49 @@ def from_plane(centre: Sky, plane: Plane) -> Sky:
     return math.degrees(ra) % 360, math.degrees(dec)
 
 
-def extent(exposures: Sequence[Exposure], rotation: float = 0.0) -> tuple[float, float] | None:
-    """Height and width of what the exposures cover together, deg; None where that is not known of all.
+@dataclass(frozen=True)
+class Frame:
+    """What exposures cover together, with the sides of a mosaic as axes, deg."""
+
+    quads: tuple[tuple[Plane, ...], ...]
+    """Corners of each exposure: to the west of the frame's left side, and above its lower one."""
+    width: float
+    height: float
+
+    def holds(self, points: Sequence[Plane], margin: float) -> bool:
+        """Whether each of the points lies in an exposure, or within `margin` of one."""
+        return all(any(_inside(p, quad, margin) for quad in self.quads) for p in points)
+
+
+def frame(exposures: Sequence[Exposure], rotation: float = 0.0) -> Frame | None:
+    """Lay the mosaic's frame around exposures; None where it is not known of all where they are.
 
     Parameters
     ----------
     exposures : sequence of Exposure
     rotation : float
-        Position angle of the y axis along which height is measured, deg.
+        Position angle of the y axis, deg.
     """
     outlines = [outline(e) for e in exposures]
     if not outlines or not all(outlines):
         return None
     centre = outlines[0][0]
-    points = [to_plane(centre, sky) for corners in outlines for sky in corners]
     angle = math.radians(rotation)
-    turned = [
-        (p[0] * math.cos(angle) - p[1] * math.sin(angle), p[0] * math.sin(angle) + p[1] * math.cos(angle))
-        for p in points
-        if p is not None
-    ]
-    if len(turned) < len(points):
-        return None
-    width, height = (max(axis) - min(axis) for axis in zip(*turned, strict=True))
-    return height, width
+    turned = []
+    for corners in outlines:
+        points = [p for sky in corners if (p := to_plane(centre, sky)) is not None]
+        if len(points) < len(corners):
+            return None
+        turned.append(
+            [
+                (y * math.sin(angle) - x * math.cos(angle), x * math.sin(angle) + y * math.cos(angle))
+                for x, y in points
+            ]
+        )
+    columns, rows = ([p[axis] for quad in turned for p in quad] for axis in (0, 1))
+    left, bottom = min(columns), min(rows)
+    quads = tuple(tuple((x - left, y - bottom) for x, y in quad) for quad in turned)
+    return Frame(quads, max(columns) - left, max(rows) - bottom)
 
 
 def apart(exposures: Sequence[Exposure], margin: float, least: float) -> tuple[str, ...]:

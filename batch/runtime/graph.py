@@ -7,7 +7,7 @@ import math
 import queue
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -247,11 +247,16 @@ class Runner:
                 tasks=tuple(group),
                 needs=together(group, batch.memory),
                 association=self._associations[batch.name],
-                settings={t.stage: self._plan.settings.get(t.stage, {}) for t in group},
+                settings=self._sections(group),
                 work=self._work.location,
                 stages=self._stages,
                 run=self._run,
             )
+
+    def _sections(self, group: Sequence[Task]) -> dict[str, Any]:
+        """The settings of the tasks' stages, and those that their stages try."""
+        names = (name for t in group for name in (t.stage, *self._plan.tries.get(t.stage, ())))
+        return {name: self._plan.settings.get(name, {}) for name in names}
 
     def _collect(self) -> list[_Batch]:
         """Take what has ended meanwhile; return the associations that came to rest by it."""

@@ -77,7 +77,8 @@ def make_plan(
         typed_settings=settings,
         identities=identities,
     )
-    return Plan(associations, tasks, settings.model_dump(mode="json"))
+    tries = {stage.name: stage.tries for stage in chain if stage.tries}
+    return Plan(associations, tasks, settings.model_dump(mode="json"), tries)
 
 
 def _refuse(

@@ -24,7 +24,7 @@ class Request:
     """Of all of them together."""
     association: Association
     settings: Mapping[str, Mapping[str, Any]]
-    """The sections of the stages, as JSON values."""
+    """The sections of the stages, and of those that they try (`Stage.tries`), as JSON values."""
     work: Location
     """Where the work directory is."""
     stages: str = "batch.stages"

@@ -48,7 +48,15 @@ def run(request: Request, area: Path) -> Answer:
 
     known = open_work(request.work).url("products")
     inputs = [
-        Inputs(task, request.association, request.upstream, Path(request.products), request.attempt, known)
+        Inputs(
+            task,
+            request.association,
+            request.upstream,
+            Path(request.products),
+            request.attempt,
+            known,
+            request.settings,
+        )
         for task in request.tasks
     ]
     name = request.tasks[0].stage

@@ -29,6 +29,8 @@ class Inputs:
     """`Record.attempt` of what this task will publish."""
     known_as: str = ""
     """How people call that folder, where it is a copy; empty: it is the folder itself."""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By stage, as JSON values: those of the stages that this one tries (`Stage.tries`) among them."""
 
     @property
     def exposure(self) -> Exposure:

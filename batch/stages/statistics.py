@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch.config import Settings
 from batch.config.mosaics import StatisticsSettings
-from batch.drizzling.size import PIXEL, foreseen, output_pixels
+from batch.drizzling.size import PIXEL, falls_beside, foreseen, output_pixels
 from batch.errors import InputError
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Needs, Stage
@@ -45,22 +45,30 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
 
 
 def check(association: Association, settings: Settings) -> None:
-    """Refuse boxes that lie outside the mosaic wherever it begins and ends exactly.
+    """Refuse boxes that lie outside the mosaic, or beside the exposures, wherever these lie exactly.
 
     Raises
     ------
     InputError
         With the box and about how large the mosaic will be.
     """
-    scale = min(settings.sweep.scale, default=settings.combine.scale)
-    shape = foreseen(association, scale, settings.combine.rotation)
+    scale, rotation = min(settings.sweep.scale, default=settings.combine.scale), settings.combine.rotation
+    shape = foreseen(association, scale, rotation)
     for box in settings.statistics.boxes if shape else ():
         rows, columns = shape or (0, 0)
+        margin = (_SLACK - 1) / 2 * max(rows, columns) + _MARGIN
         if box.x1 > _SLACK * columns + _MARGIN or box.y1 > _SLACK * rows + _MARGIN:
             raise InputError.about(
                 f"statistics.boxes x {box.x0}:{box.x1}, y {box.y0}:{box.y1}",
                 f"reaches beyond the mosaic of {association.name}, about {columns} x {rows} pixels",
                 "choose it inside, or leave statistics.boxes out",
+            )
+        if falls_beside(association, (box.x0, box.x1, box.y0, box.y1), margin, scale, rotation):
+            raise InputError.about(
+                f"statistics.boxes x {box.x0}:{box.x1}, y {box.y0}:{box.y1}",
+                f"lies where no exposure of {association.name} points, at least in part: they cover the "
+                f"mosaic of about {columns} x {rows} pixels only where their chips, turned as they are, fall",
+                "choose it nearer to the middle, or leave statistics.boxes out",
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch.config import Settings
-from batch.config.mosaics import SweepSettings
+from batch.config.mosaics import StatisticsSettings, SweepSettings
 from batch.drizzling.size import LARGEST_DROP, drop, largest_chip, output_pixels
 from batch.errors import UsageError
 from batch.model.drizzle import Drizzle
@@ -74,7 +74,15 @@ def check(association: Association, settings: Settings) -> None:
             )
 
 
-STAGE = Stage("sweep", "drizzle", ("combine", "references"), version=3, needs=needs, check=check)
+STAGE = Stage(
+    "sweep",
+    "drizzle",
+    ("combine", "references"),
+    version=3,
+    needs=needs,
+    check=check,
+    tries=("statistics",),
+)
 
 
 def run(inputs: Inputs, area: Path, settings: SweepSettings) -> Outcome:
@@ -87,10 +95,12 @@ def run(inputs: Inputs, area: Path, settings: SweepSettings) -> Outcome:
     UsageError
         For a scale that the engine cannot do.
     InputError
-        When exposures are unsound or do not fall on the grid.
+        When exposures are unsound or do not fall on the grid, or boxes of the statistics lie outside the
+        footprint.
     """
     if settings.engine_of(inputs.drizzle.kernel) == "multi":
         return run_together([inputs], area, settings)[0]
+    _try_boxes(inputs, settings)
     return _by_astrodrizzle(inputs, area)
 
 
@@ -99,6 +109,7 @@ def run_together(group: Sequence[Inputs], area: Path, settings: SweepSettings) -
     from batch.drizzling.multi import Input, drizzle
 
     first = group[0]
+    _try_boxes(first, settings)
     combined = first.record("combine").results
     flats, notes = find_flats(first) if combined["weight"] == "IVM" else ({}, [])
     roots = [e.rootname for e in first.association.exposures]
@@ -147,6 +158,27 @@ def _by_astrodrizzle(inputs: Inputs, area: Path) -> Outcome:
     )
     output = {e: area / p for e, p in rename(made, _prefix(inputs)).items()}
     return _outcome(inputs, area, output, check(output), "astrodrizzle", notes)
+
+
+def _try_boxes(inputs: Inputs, settings: SweepSettings) -> None:
+    """Refuse boxes that `statistics` is bound to refuse when all is drizzled; combine's mosaic tells."""
+    boxes = StatisticsSettings.model_validate(inputs.settings.get("statistics", {})).boxes
+    if not boxes:
+        return
+    import dask
+
+    from batch.drizzling.coverage import PixelBox, try_boxes
+    from batch.drizzling.lazy import FitsImage
+    from batch.drizzling.weights import open_weights, survey_lazily
+
+    record = inputs.record("combine")
+    (weight,) = (p for p in record.products if p.kind == "weight")
+    image = FitsImage.of(inputs.path(record, weight), weight)
+    with dask.config.set(scheduler="synchronous"):
+        coverage = survey_lazily(open_weights({1.0: image})["weight"].data[0])
+    combined = _scale(record.results["grid"])
+    factor = min(settings.scale, default=combined) / combined
+    try_boxes(tuple(PixelBox(b.x0, b.x1, b.y0, b.y1) for b in boxes), coverage, image.shape, factor)
 
 
 @dataclass(frozen=True)
@@ -213,7 +245,11 @@ def _outcome(
     inputs: Inputs, area: Path, output: dict[str, Path], grid: dict[str, Any], engine: str, notes: list[str]
 ) -> Outcome:
     products = tuple(image_product(area, path.name, KINDS[e], hdu=0) for e, path in output.items())
-    (a, b), (c, d) = grid["cd"]
-    scale = round(3600 * abs(a * d - b * c) ** 0.5, 6)
-    results = {"drizzle": encode(inputs.drizzle), "scale": scale, "engine": engine, "grid": grid}
+    results = {"drizzle": encode(inputs.drizzle), "scale": _scale(grid), "engine": engine, "grid": grid}
     return Outcome(products, results, tuple(notes))
+
+
+def _scale(grid: Mapping[str, Any]) -> float:
+    """Side of an output pixel, arcsec."""
+    (a, b), (c, d) = grid["cd"]
+    return float(round(3600 * abs(a * d - b * c) ** 0.5, 6))

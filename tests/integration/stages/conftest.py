@@ -54,7 +54,7 @@ class Bench:
             tasks=tasks,
             needs=tasks[0].needs,
             association=self.association,
-            settings={tasks[0].stage: getattr(self.settings, tasks[0].stage).model_dump(mode="json")},
+            settings=self.settings.model_dump(mode="json"),
             work=self.work.location,
         )
         made = execute(request, *(self.records[name] for name in tasks[0].upstream))
@@ -75,9 +75,9 @@ class Bench:
         write_json(place / "record.json", record)
         self.records[task.id] = record
 
-    def sweeping(self, **values: Any) -> Bench:
+    def sweeping(self, boxes: Sequence[Mapping[str, int]] = (), **values: Any) -> Bench:
         """The same work directory with another sweep to be done, and what follows it."""
-        settings = override(self.settings, {"sweep": values})
+        settings = override(self.settings, {"sweep": values, "statistics": {"boxes": list(boxes)}})
         tasks = lay(self.association, settings, settings.sweep.drizzles)
         return Bench(self.work, self.association, settings, tasks, dict(self.records))
 

@@ -28,6 +28,18 @@ def combined(tmp_path_factory: pytest.TempPathFactory, sky: Sky, bench: Callable
     return made
 
 
+@pytest.fixture(scope="module")
+def staggered(
+    tmp_path_factory: pytest.TempPathFactory, expose: Callable[..., Sky], bench: Callable[..., Bench]
+) -> Bench:
+    """The same of exposures that go down to the right, so that two corners of the mosaic stay empty."""
+    folder = tmp_path_factory.mktemp("staggered")
+    sky = expose(folder / "sky", ((0.0, 0.0), (60.0, -50.0), (120.0, -100.0)))
+    made = bench(folder / "work", sky.flts)
+    made.through("combine")
+    return made
+
+
 def run(made: Bench) -> list[list[str]]:
     """The sweep in as few processes as may be, then what follows it; returns who shared a process."""
     todo = [t for t in made.tasks.values() if t.stage == "sweep"]
@@ -73,6 +85,27 @@ def test_two_scales(combined: Bench) -> None:
     for path in made.paths(made.records[f"statistics/{NAME}"], "statistics"):
         with xr.open_dataset(path) as dataset:
             assert dataset.sizes["pixfrac"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["multi", "astrodrizzle"])
+@pytest.mark.parametrize("scale", [(), (0.03, 0.06)])
+def test_a_box_beside_the_exposures_is_refused_before_the_sweep(
+    staggered: Bench, engine: str, scale: tuple[float, ...]
+) -> None:
+    """It lies on the mosaic, in a corner that no exposure reaches."""
+    weight = np.asarray(fits.getdata(staggered.path(staggered.records[f"combine/{NAME}"], "weight")))
+    assert not weight[:24, :24].any()
+    corner = {"x0": 0, "x1": 24, "y0": 0, "y1": 24}
+    made = staggered.sweeping([corner], pixfrac=(1.0,), scale=scale, engine=engine)
+    task = next(t for t in made.tasks.values() if t.stage == "sweep")
+    (record,) = made.share(task)
+    assert record.failure is not None
+    assert record.failure.message.startswith("statistics.boxes x 0:24, y 0:24: lies outside the footprint")
+    assert not record.products
+    # what is made does not depend on boxes: with others it stays as it is
+    others = staggered.sweeping(pixfrac=(1.0,), scale=scale, engine=engine)
+    assert others.tasks[task.id].fingerprint == task.fingerprint
 
 
 @pytest.mark.slow

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from batch.drizzling.geometry import Mapping, between
 from batch.drizzling.kernels import SIZES
-from batch.drizzling.size import LARGEST_DROP, drop, foreseen, output_pixels
+from batch.drizzling.size import LARGEST_DROP, drop, falls_beside, foreseen, output_pixels
 from batch.errors import UsageError
 from batch.model.observation import Association, Exposure
-from batch.model.pointing import GAP, apart, extent, from_plane, outline, to_plane
+from batch.model.pointing import GAP, apart, frame, from_plane, outline, to_plane
 
 STEP = 0.05 / 3600
 ROWS, COLUMNS = 2068, 4144
@@ -72,7 +72,7 @@ def test_the_other_half_of_the_sky_has_no_place_on_the_plane() -> None:
 
 
 @pytest.mark.parametrize("rotation", [0.0, 33.0, -120.0])
-def test_extent_is_that_of_a_turned_grid(rotation: float) -> None:
+def test_the_frame_is_that_of_a_turned_grid(rotation: float) -> None:
     given = [exposure(), exposure(ra=5.61, dec=-72.04, turn=75.0)]
     grid = WCS(naxis=2)
     grid.wcs.ctype = ["RA---TAN", "DEC--TAN"]
@@ -80,8 +80,32 @@ def test_extent_is_that_of_a_turned_grid(rotation: float) -> None:
     c, s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
     grid.wcs.cd = STEP * np.array([[-c, s], [s, c]])
     x, y = grid.wcs_world2pix([sky for e in given for sky in outline(e)], 1).T
-    height, width = extent(given, rotation) or (0, 0)
-    assert (height / STEP, width / STEP) == pytest.approx((np.ptp(y), np.ptp(x)), rel=1e-9)
+    made = frame(given, rotation)
+    assert made is not None
+    assert (made.height / STEP, made.width / STEP) == pytest.approx((np.ptp(y), np.ptp(x)), rel=1e-9)
+    corners = np.array(made.quads).reshape(-1, 2) / STEP
+    np.testing.assert_allclose(corners, np.transpose([x - x.min(), y - y.min()]), atol=1e-4)
+
+
+def test_a_box_beside_turned_exposures_is_foreseen() -> None:
+    """Turned by 45 degrees, they leave the corners of the mosaic empty."""
+    given = association(exposure(turn=45.0))
+    rows, columns = foreseen(given, 0.03) or (0, 0)
+    size = 300
+    corner, middle = (
+        (50, 50 + size, 50, 50 + size),
+        (columns // 2, columns // 2 + size, rows // 2, rows // 2 + size),
+    )
+    assert falls_beside(given, corner, 600, 0.03, 0.0)
+    assert not falls_beside(given, middle, 600, 0.03, 0.0)
+    # a part of it beside them is enough, and a margin that reaches that far is not
+    assert falls_beside(given, (50, columns // 2, 50, rows // 2), 600, 0.03, 0.0)
+    assert not falls_beside(given, corner, 4000, 0.03, 0.0)
+    # along the axes of the exposure, the corners are full
+    assert not falls_beside(given, corner, 600, 0.03, 45.0)
+    assert not falls_beside(
+        association(dataclasses.replace(given.exposures[0], wcs=())), corner, 600, 0.03, 0.0
+    )
 
 
 def test_drops_are_as_large_as_the_engine_finds_them() -> None:

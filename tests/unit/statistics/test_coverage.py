@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from batch.drizzling.coverage import CELL, PixelBox, cell_means, check_boxes, choose_boxes, survey
+from batch.drizzling.coverage import (
+    CELL,
+    PixelBox,
+    cell_means,
+    check_boxes,
+    choose_boxes,
+    survey,
+    try_boxes,
+)
 from batch.errors import InputError
 
 
@@ -76,6 +84,28 @@ def test_boxes_shrink_to_what_fits() -> None:
 def test_a_mosaic_too_small_for_any_box() -> None:
     with pytest.raises(InputError, match=r"no box of 16 x 16 pixels fits"):
         choose_boxes(survey(cell_means(np.ones((56, 56), np.float32))), (56, 56), size=400, count=5)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5, 1.5])
+def test_boxes_are_tried_on_an_earlier_mosaic(factor: float) -> None:
+    """What lies clearly outside is refused in the pixels of the user, what may come right is not."""
+    weight = overlapping()
+    coverage = survey(cell_means(weight))
+
+    def tried(*box: int) -> None:
+        corners = (round(v / factor) for v in box)
+        try_boxes((PixelBox(*corners),), coverage, weight.shape, factor)
+
+    tried(100, 200, 100, 200)
+    # one cell beyond what is covered: columns 40 to 376, rows 20 to 360
+    tried(34, 100, 100, 200)
+    for box in ((0, 20, 100, 120), (360, 500, 100, 120), (900, 950, 100, 120), (200, 220, 0, 40)):
+        with pytest.raises(
+            InputError, match=r"outside the footprint of the exposures.* covered within"
+        ) as raised:
+            tried(*box)
+        assert f"x {round(box[0] / factor)}:{round(box[1] / factor)}, y" in raised.value.message
+        assert f"the {round(400 / factor)} x {round(400 / factor)} mosaic" in raised.value.message
 
 
 @pytest.mark.parametrize(
