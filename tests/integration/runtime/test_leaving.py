@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from programs import events, task_process, until
 
@@ -36,12 +37,15 @@ def test_a_worker_that_is_told_to_go_hands_its_task_back(toys: Any, programs: An
     order = toys.order("gather/asn0", "hold")
     workers = start(programs)
     driver = programs.driver(toys.work.root, scheduler=programs.address, grace=1, attempts=1)
+    # its process is there a while before it has begun
+    until(lambda: toys.executed()["gather/asn0"], "the start of gather/asn0")
     child = until(lambda: task_process(toys.work.root, "gather/asn0"), "a process of gather/asn0")
     nanny = child.parent().parent().parent()
     (leaving,) = [w for w in workers if w.pid == nanny.pid]
     leaving.send_signal(signal.SIGTERM)
     leaving.wait(30)
-    assert not child.is_running()
+    _, alive = psutil.wait_procs([child], timeout=5)
+    assert not alive
     order.unlink()
     finish(programs, driver)
     assert toys.executed()["gather/asn0"] == 2
