@@ -29,10 +29,8 @@ def ended(request: Request, records: Sequence[Record]) -> None:
     """The request's tasks came to an end."""
     worker = _worker()
     if worker is not None:
-        tasks = [
-            (r.stage, r.status.value, r.usage.wall, r.usage.peak_memory, request.needs.memory)
-            for r in records
-        ]
+        asked = {t.id: process.needs.memory for process in request.processes() for t in process.tasks}
+        tasks = [(r.stage, r.status.value, r.usage.wall, r.usage.peak_memory, asked[r.id]) for r in records]
         worker.log_event(TOPIC_FINISHED, {"run": request.run, "tasks": tasks})
 
 

@@ -40,9 +40,10 @@ class Request:
 
     def processes(self) -> Iterator[Request]:
         """A request for each process, in order."""
-        for tasks in companies(self.tasks):
-            # the memory is what the worker gives: tasks that it killed ask for more than planned
-            needs = dataclasses.replace(together(tasks, {}), memory=self.needs.memory)
+        parts = companies(self.tasks)
+        for tasks in parts:
+            # one that was killed for memory asks for more than planned, and goes without others
+            needs = self.needs if len(parts) == 1 else together(tasks, {})
             yield dataclasses.replace(self, tasks=tuple(tasks), needs=needs)
 
     @property

@@ -89,8 +89,7 @@ def test_a_plan_runs_nothing(tiny: Run) -> None:
 
 def test_a_plan_says_when_one_scheduler_is_not_enough(tiny: Run) -> None:
     argv = [a if a != "run" else "plan" for a in tiny.argv]
-    workers = ["--set", "cluster.workers=1000000"]
-    done = subprocess.run([*argv, *workers], capture_output=True, text=True, check=False)
+    done = subprocess.run([*argv, "--workers", "1000000"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(r"1000000 workers are more than one scheduler keeps up with, about \d+ ", done.stdout)
 

@@ -103,15 +103,21 @@ def test_needs_of_tasks_that_follow_one_another() -> None:
 
 
 def test_a_request_has_a_part_for_each_process() -> None:
-    """Each with its own time limit, all with the memory that the worker gives."""
+    """Each with its own memory and time limit."""
     tasks = [t for t in large_plan(4, {}, Settings()).tasks if t.stage in ("combine", "sweep")]
-    asked = dataclasses.replace(together(tasks, {}), memory=3 * 10**9)
-    request = dataclasses.replace(of(tasks), needs=asked)
-    parts = list(request.processes())
+    parts = list(of(tasks).processes())
     assert [p.tasks for p in parts] == [tuple(kind) for kind in companies(tasks)]
     assert [len(p.tasks) for p in parts] == [1, 10]
     assert [p.needs.timeout for p in parts] == [tasks[0].needs.timeout, 10 * tasks[1].needs.timeout]
-    assert {p.needs.memory for p in parts} == {3 * 10**9}
+    assert [p.needs.memory for p in parts] == [tasks[0].needs.memory, tasks[1].needs.memory]
+
+
+def test_a_process_that_goes_without_others_has_what_was_asked_for() -> None:
+    """More than planned, after it was killed for memory."""
+    request = of([task("a", "e0")])
+    asked = dataclasses.replace(request.needs, memory=3 * 10**9)
+    (part,) = dataclasses.replace(request, needs=asked).processes()
+    assert part.needs == asked
 
 
 def of(tasks: Sequence[Task]) -> Request:
