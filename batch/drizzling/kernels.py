@@ -11,17 +11,18 @@ instructions. The state of a run is one array of rows of LANES numbers:
 0 .. 3   x of the corners (left bottom, right bottom, right top, left top)
 4 .. 7   y of the corners
 0 .. 19  in place of the corners, for each edge in turn: y of its lower end, x and y of its upper end,
-         slope dx / dy, and dy / 2 |dx| with the sign of the sense in which it is passed
-20, 21   the output pixel (column, row) at the lower left of the drop's bounding box, from which
-         coordinates are measured
-22, 23   one over the area of the drop; the area that is taken for no overlap
-24 ..    overlaps by output pixel, K x K row by row
+         slope dx / dy, and dy / |dx| with the sign of the sense in which it is passed
+20       number of the tile's pixel (row by row) at the lower left of the drop's bounding box, from
+         which coordinates are measured; -1 where the box does not lie in the tile
+21, 22   one over the area of the drop; the area that is taken for no overlap
+23 ..    overlaps by output pixel, K x K row by row
 ======== ==========================================================================================
 
 The area of a polygon where x > c and y > r is the sum over its edges, cut at y = r, of the integral of
-max(x - c, 0) dy. With a and b the values of max(x - c, 0) at the ends of the cut edge that is dy / 2 |dx|
-(a + b) |a - b|, and |a - b| is the smaller of max(a, b) and the cut edge's |dx|: no small difference is
-taken however upright the edge. Overlaps with pixels are second differences of these areas.
+max(x - c, 0) dy. With a and b the values of max(x - c, 0) at the ends of the cut edge that is half of
+dy / |dx| (a + b) |a - b|, and |a - b| is the smaller of max(a, b) and the cut edge's |dx|: no small
+difference is taken however upright the edge. Overlaps with pixels are second differences of these areas;
+all are doubled, as they end as fractions of the drop.
 
 Output coordinates: pixel i covers i <= x < i + 1. Every sum is made in one order, that of the chips, rows
 and columns of the input, however the output is cut up.
@@ -35,11 +36,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch.compile import inner, kernel
+from batch.drizzling import pairs
+from batch.drizzling.pairs import add_pair
 
-LANES = 96
-VECTOR = 8
-"""Loops over lanes run in multiples of this."""
-STATE = 24
+LANES = 112
+VECTOR = 16
+"""Loops over lanes run in multiples of this: the compiler takes four vectors at a time at most, and lanes
+that are left over one by one."""
+STATE = 23
 SIZES = (2, 3, 4, 6, 12)
 """Sides of the boxes of output pixels that drops may reach; the smallest that fits is used."""
 PAD = SIZES[-1]
@@ -51,13 +55,17 @@ _FOUR = (0.0, 1.0, 2.0, 3.0)
 _SIX = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 _TWELVE = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)
 
+_STEPS = np.arange(LANES + 1.0)
+"""Whole numbers: there is no vector instruction that makes them from integers of 64 bits."""
 _UPRIGHT = 1e-12
 _LEVEL = 1e-30
-"""Least |dx| and dy of an edge in divisions, output pixels; positions are not touched."""
+"""Least |dx| of an edge in divisions, and what keeps dy from zero, output pixels; corners stay in place."""
 _ROUNDING = 1e-14
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
+Frame = tuple[float, float, float, float, float]
+"""Output column and row of a tile's first pixel, column and row in it where the last box may begin, width."""
 
 
 @inner
@@ -69,19 +77,18 @@ def _row(number: int) -> np.uint64:
 @inner
 def _edge(xa: float, ya: float, xb: float, yb: float) -> tuple[float, float, float, float, float]:
     """The five numbers of an edge from corner a to corner b."""
-    up = yb >= ya
-    x0, x1 = (xa, xb) if up else (xb, xa)
-    y0, y1 = (ya, yb) if up else (yb, ya)
-    dy, dx = y1 - y0, x1 - x0
-    run = max(abs(dx), _UPRIGHT)
-    slope = run / max(dy, _LEVEL)
-    factor = 0.5 * dy / run
-    return y0, x1, y1, slope if dx >= 0.0 else -slope, factor if up else -factor
+    dx, dy = xb - xa, yb - ya
+    run, rise = max(abs(dx), _UPRIGHT), dy + _LEVEL
+    # one division for both quotients: it takes as long as ten products
+    inverse = 1.0 / (run * rise)
+    slope = (run if dx >= 0.0 else -run) * run * inverse
+    return min(ya, yb), xb if dy >= 0.0 else xa, max(ya, yb), slope, dy * rise * inverse
 
 
 @inner
-def _edges(s: Floats, count: int) -> None:
+def _edges(s: Floats, count: int, frame: Frame) -> None:
     """Corners to edges."""
+    left, bottom, right, top, width = frame
     for lane in range(count):
         u = np.uint64(lane)
         x0, x1, x2, x3 = s[u], s[u + _row(1)], s[u + _row(2)], s[u + _row(3)]
@@ -90,7 +97,10 @@ def _edges(s: Floats, count: int) -> None:
         j = np.floor(min(min(y0, y1), min(y2, y3)))
         x0, x1, x2, x3 = x0 - i, x1 - i, x2 - i, x3 - i
         y0, y1, y2, y3 = y0 - j, y1 - j, y2 - j, y3 - j
-        s[u + _row(20)], s[u + _row(21)] = i, j
+        x, y = i - left, j - bottom
+        # also false where the mapping gave no number
+        inside = (x >= 0.0) & (x <= right) & (y >= 0.0) & (y <= top)
+        s[u + _row(20)] = y * width + x if inside else -1.0
         a, b, c, d, e = _edge(x0, y0, x1, y1)
         s[u], s[u + _row(1)], s[u + _row(2)], s[u + _row(3)], s[u + _row(4)] = a, b, c, d, e
         a, b, c, d, e = _edge(x1, y1, x2, y2)
@@ -120,13 +130,13 @@ def _right(x1: float, x: float, dx: float, factor: float, c: float) -> float:
 
 
 @inner
-def _areas(s: Floats, count: int, columns: Any) -> None:
+def _areas(s: Floats, count: int, frame: Frame, columns: Any) -> None:
     """Overlap of each drop with the pixels of its box, as fractions of the drop.
 
     The length of the tuple `columns` is K: a part of its type, so that loops over it are unrolled.
     """
     size = len(columns)
-    _edges(s, count)
+    _edges(s, count, frame)
     for r in range(size):
         at = _row(STATE + r * size)
         for lane in range(count):
@@ -152,13 +162,13 @@ def _areas(s: Floats, count: int, columns: Any) -> None:
         for c in range(size):
             whole += s[u + _row(STATE + c)]
         inverse = 1.0 / whole if whole != 0.0 else 0.0
-        s[u + _row(22)] = inverse
-        s[u + _row(23)] = _ROUNDING * abs(inverse)
+        s[u + _row(21)] = inverse
+        s[u + _row(22)] = _ROUNDING * abs(inverse)
     for r in range(size):
         at = _row(STATE + r * size)
         for lane in range(count):
             u = np.uint64(lane)
-            inverse, nothing = s[u + _row(22)], s[u + _row(23)]
+            inverse, nothing = s[u + _row(21)], s[u + _row(22)]
             for c in range(size):
                 area = s[u + at + _row(c)]
                 if r + 1 < size:
@@ -175,41 +185,35 @@ def _add(
     values: Singles,
     weights: Singles,
     start: int,
-    origin: NDArray[np.int64],
     sums: Floats,
     void: Singles,
     columns: Any,
 ) -> None:
     """Add drops `first` to `last` of a run, which are input columns `start` + lane, to the tile's sums."""
     size = len(columns)
-    x0, y0 = float(origin[0]), float(origin[1])
-    width, height = float(void.shape[1] - size), float(void.shape[0] - size)
+    width = np.uint64(void.shape[1])
+    all_sums, all_void = sums.reshape(-1), void.reshape(-1)
     for lane in range(first, last):
         u = np.uint64(lane)
-        x, y = s[u + _row(20)] - x0, s[u + _row(21)] - y0
-        # also false where the mapping gave no number
-        if not (x >= 0.0 and x <= width and y >= 0.0 and y <= height):
+        if s[u + _row(20)] < 0.0:
             continue
-        i, j = np.uint64(x), np.uint64(y)
+        # by way of a signed one, for which there is an instruction
+        pixel = np.uint64(np.int64(s[u + _row(20)]))
         column = np.uint64(start + lane)
         value, weight = np.float64(values[column]), np.float64(weights[column])
         if weight > 0.0:
             value *= weight
             for r in range(size):
-                at = u + _row(STATE + r * size)
+                at = pixel + np.uint64(r) * width
                 for c in range(size):
-                    share = s[at + _row(c)]
-                    k = np.uint64(2) * (i + np.uint64(c))
-                    # both before either is stored: they become one instruction
-                    flux = sums[j + np.uint64(r), k] + share * value
-                    total = sums[j + np.uint64(r), k + np.uint64(1)] + share * weight
-                    sums[j + np.uint64(r), k] = flux
-                    sums[j + np.uint64(r), k + np.uint64(1)] = total
+                    share = s[u + _row(STATE + r * size + c)]
+                    add_pair(all_sums, np.uint64(2) * (at + np.uint64(c)), share, value, weight)
         else:
             for r in range(size):
+                at = pixel + np.uint64(r) * width
                 for c in range(size):
                     if s[u + _row(STATE + r * size + c)] > 0.0:
-                        void[j + np.uint64(r), i + np.uint64(c)] = value
+                        all_void[at + np.uint64(c)] = value
 
 
 @inner
@@ -229,21 +233,23 @@ def _share(
     """Areas and sums of a run whose corners are set."""
     # what stands in the lanes on to the next whole vector is of no use, and of no harm
     count = -(-count // VECTOR) * VECTOR
+    right, top, width = void.shape[1] - size, void.shape[0] - size, void.shape[1]
+    frame = float(origin[0]), float(origin[1]), float(right), float(top), float(width)
     if size == 2:
-        _areas(s, count, _TWO)
-        _add(s, first, last, values, weights, start, origin, sums, void, _TWO)
+        _areas(s, count, frame, _TWO)
+        _add(s, first, last, values, weights, start, sums, void, _TWO)
     elif size == 3:
-        _areas(s, count, _THREE)
-        _add(s, first, last, values, weights, start, origin, sums, void, _THREE)
+        _areas(s, count, frame, _THREE)
+        _add(s, first, last, values, weights, start, sums, void, _THREE)
     elif size == 4:
-        _areas(s, count, _FOUR)
-        _add(s, first, last, values, weights, start, origin, sums, void, _FOUR)
+        _areas(s, count, frame, _FOUR)
+        _add(s, first, last, values, weights, start, sums, void, _FOUR)
     elif size == 6:
-        _areas(s, count, _SIX)
-        _add(s, first, last, values, weights, start, origin, sums, void, _SIX)
+        _areas(s, count, frame, _SIX)
+        _add(s, first, last, values, weights, start, sums, void, _SIX)
     else:
-        _areas(s, count, _TWELVE)
-        _add(s, first, last, values, weights, start, origin, sums, void, _TWELVE)
+        _areas(s, count, frame, _TWELVE)
+        _add(s, first, last, values, weights, start, sums, void, _TWELVE)
 
 
 @inner
@@ -274,15 +280,16 @@ def _ends(
         # on to a whole vector: the next cell writes over the rest
         at = right * LANES + (cell - first) * step
         for t in range(whole):
-            s[np.uint64(at + t)] = a + d * (t + half)
+            s[np.uint64(at + t)] = a + d * (_STEPS[np.uint64(t)] + half)
         at = left * LANES + (cell - first) * step + 1
         for t in range(whole):
-            s[np.uint64(at + t)] = a + d * (t + 1 - half)
+            s[np.uint64(at + t)] = a + d * (_STEPS[np.uint64(t + 1)] - half)
 
 
 @kernel(
     "void(float64[:, ::1], float64[:, ::1], int64, float64, float32[:, ::1], float32[:, ::1], "
-    "int32[:, ::1], int64[::1], int64, float64[:, ::1], float32[:, ::1], float64[:, ::1], float64[::1])"
+    "int32[:, ::1], int64[::1], int64, float64[:, ::1], float32[:, ::1], float64[:, ::1], float64[::1])",
+    uses=(pairs,),
 )
 def drop(
     nodes_x: Floats,
@@ -351,7 +358,8 @@ def drop(
 
 @kernel(
     "void(float64[:, ::1], float64[:, ::1], int64, int64, float32[:, ::1], float32[:, ::1], "
-    "int64[::1], int64, float64[:, ::1], float32[:, ::1], float64[::1])"
+    "int64[::1], int64, float64[:, ::1], float32[:, ::1], float64[::1])",
+    uses=(pairs,),
 )
 def drop_mapped(
     corners_x: Floats,
