@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -252,4 +253,4 @@ def _outcome(
 def _scale(grid: Mapping[str, Any]) -> float:
     """Side of an output pixel, arcsec."""
     (a, b), (c, d) = grid["cd"]
-    return float(round(3600 * abs(a * d - b * c) ** 0.5, 6))
+    return round(3600 * math.sqrt(abs(a * d - b * c)), 6)

@@ -39,6 +39,16 @@ def beside(source: Path) -> None:
                 hdu.header["CRVAL2"] += 0.05
 
 
+def turned(source: Path) -> None:
+    """Turn the rows of all exposures to the south-west, so that two corners of the mosaic are empty."""
+    side = 0.05 / 3600 * 0.5**0.5
+    for path in source.glob("*_raw.fits"):
+        with fits.open(path, mode="update") as hdus:
+            for hdu in hdus:
+                if "CD1_1" in hdu.header:
+                    hdu.header.update(CD1_1=-side, CD1_2=-side, CD2_1=-side, CD2_2=side)
+
+
 FIRST, SECOND = "jsim01aaq", "jsim01abq"
 BOX = "{x0=%d, x1=%d, y0=100, y1=200}"
 
@@ -71,6 +81,12 @@ BOX = "{x0=%d, x1=%d, y0=100, y1=200}"
             [f"statistics.boxes=[{BOX % (90000, 90100)}]"],
             InputError,
             r"boxes x 90000:90100, y 100:200: reaches beyond the mosaic of jsim01010, about \d+ x \d+ pix",
+        ),
+        (
+            turned,
+            [f"statistics.boxes=[{BOX % (100, 200)}]"],
+            InputError,
+            r"boxes x 100:200, y 100:200: lies where no exposure of jsim01010 points.* middle",
         ),
         (
             sound,
