@@ -42,7 +42,13 @@ class SmallestFirst(SchedulerPlugin):  # type: ignore[misc]
 
 def choose(scheduler: Any, offered: dict[str, float], asked: float) -> Any:
     """The running worker for a task that asks for so many bytes; None if none is large enough."""
-    # almost always some worker is idle or nothing is: the first look is short
+    smallest = min((memory for memory in offered.values() if memory >= asked), default=None)
+    if smallest is None:
+        return None
+    # most often the first one that is looked at will do
+    for ws in scheduler.idle.values():
+        if offered.get(ws.address) == smallest and not ws.processing and ws in scheduler.running:
+            return ws
     for workers in (scheduler.idle.values(), scheduler.running):
         fitting = [ws for ws in workers if offered.get(ws.address, 0) >= asked and ws in scheduler.running]
         free = [ws for ws in fitting if not ws.processing]
