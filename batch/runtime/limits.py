@@ -11,7 +11,7 @@ from batch.runtime.company import groups
 
 # CPU of a scheduler, which has one thread, as `acs-batch rehearse` measured it (k8s/README.md): for what goes
 # to a worker and comes back, and the share of the thread that up to 200 heartbeats a second take
-REQUEST_S = 0.005
+REQUEST_S = 0.006
 HEARTBEATS = 0.2
 
 _SAMPLE = 100
