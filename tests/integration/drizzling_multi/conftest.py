@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,24 +49,63 @@ for path in here.glob("*_mask.fits"):
 Path("made.json").write_text(json.dumps({"sky": sky, "flat": str(flat)}))
 """
 
-_FINAL = """
-import json, sys
+_FINALS = """
+import json, os, sys, traceback
 from pathlib import Path
+import drizzlepac.astrodrizzle
 from batch.drizzling.astrodrizzle import final
 
-given = json.loads(sys.argv[1])
-given["grid"] = Path(given["grid"])
-final(given.pop("names"), **given)
+for line in sys.stdin:
+    given = json.loads(line)
+    own = os.fork()
+    if own == 0:
+        try:
+            os.chdir(given.pop("area"))
+            log = os.open("log", os.O_WRONLY | os.O_CREAT)
+            os.dup2(log, 1), os.dup2(log, 2)
+            final(given.pop("names"), grid=Path(given.pop("grid")), **given)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(own, 0)[1]), flush=True)
 """
+
+
+def _environment(jref: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "jref": f"{jref}/", "MPLBACKEND": "agg"}
+
+
+class Finals:
+    """AstroDrizzle's final step, each in a process of its own, forked from one that has it imported."""
+
+    def __init__(self, jref: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _FINALS],
+            env=_environment(jref),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, area: Path, given: dict[str, object]) -> None:
+        """Run it in a folder."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(given | {"area": str(area)}), file=self._process.stdin, flush=True)
+        assert self._process.stdout.readline() == "0\n", (area / "log").read_text()[-4000:]
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
 
 
 def child(code: str, folder: Path, jref: Path, argument: object) -> None:
     """Run a piece of a program that stands in `folder`."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "jref": f"{jref}/", "MPLBACKEND": "agg"}
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(argument)],
         cwd=folder,
-        env=environment,
+        env=_environment(jref),
         capture_output=True,
         text=True,
         check=False,
@@ -81,6 +120,7 @@ class Case:
     folder: Path
     sky: dict[str, list[float]]
     flat: Path
+    finals: Finals | None = None
 
     @property
     def jref(self) -> Path:
@@ -109,7 +149,8 @@ class Case:
         else:
             grid.write_reference(area / "grid.fits")
         given = {"names": list(self.sky), "grid": "grid.fits", "sky": self.sky, "bits": BITS}
-        child(_FINAL, area, self.jref, given | {"weight": weight, "pixfrac": pixfrac, "kernel": "square"})
+        assert self.finals is not None
+        self.finals(area, given | {"weight": weight, "pixfrac": pixfrac, "kernel": "square"})
         return {kind: area / f"final_drz_{kind}.fits" for kind in ("sci", "wht", "ctx")}
 
 
@@ -122,12 +163,9 @@ def prepare(folder: Path, **settings: object) -> Case:
 
 
 @pytest.fixture(scope="session")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """Four dithered exposures of 1024 x 2048 pixels."""
-    return prepare(tmp_path_factory.mktemp("case"), size="1k", exposures=4, short_exptime=None)
-
-
-@pytest.fixture(scope="session")
-def prepared() -> Callable[..., Case]:
-    """`prepare`, for other visits."""
-    return prepare
+    made = prepare(tmp_path_factory.mktemp("case"), size="1k", exposures=4, short_exptime=None)
+    finals = Finals(made.jref)
+    yield dataclasses.replace(made, finals=finals)
+    finals.close()
