@@ -41,8 +41,9 @@ def rename(made: Mapping[str, Path], prefix: str) -> dict[str, Path]:
                     header[keyword] = value.replace(stem, prefix, 1)
             header["ROOTNAME"] = prefix.rpartition("_")[0]
             if "RULEFILE" in header:
-                # a path of this installation: the same mosaic made elsewhere has the same bits
-                header["RULEFILE"] = Path(header["RULEFILE"]).name
+                # a path of this installation, with a comment where there was room for one behind it: the same
+                # mosaic made elsewhere has the same bits
+                header["RULEFILE"] = Path(header["RULEFILE"]).name, "Name of header kw rules file"
         renamed[extension] = path.rename(path.with_name(f"{prefix}_{extension}.fits"))
     return renamed
 

@@ -65,6 +65,20 @@ def test_a_mosaic_without_weight_is_the_users_business(tmp_path: Path) -> None:
         check(write(tmp_path, np.full(SHAPE, np.nan, np.float32), np.zeros(SHAPE, np.float32)))
 
 
+@pytest.mark.parametrize(
+    "folder", ["/v", "/home/me/a/folder/with/a/long/name/venv/lib/python3.11/site-packages"]
+)
+def test_where_a_mosaic_was_made_shows_nowhere(
+    tmp_path: Path, planes: tuple[np.ndarray, np.ndarray], folder: str
+) -> None:
+    """Behind a long path there is no room for the comment: it is the same without the path."""
+    made = write(tmp_path, *planes)
+    for path in made.values():
+        fits.setval(path, "RULEFILE", value=f"{folder}/acs_header.rules", comment="cut off here?")
+    header = fits.getheader(rename(made, "j9l960010_drz")["sci"])
+    assert header.cards["RULEFILE"][1:] == ("acs_header.rules", "Name of header kw rules file")
+
+
 def test_renaming_reaches_the_headers(tmp_path: Path, planes: tuple[np.ndarray, np.ndarray]) -> None:
     made = rename(write(tmp_path, *planes), "j9l960010_pf0.3_drz")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
