@@ -172,7 +172,7 @@ def scheduler_pod(settings: ClusterSettings) -> Manifest:
             ],
             "env": [
                 {"name": "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES", "value": f"[{routes}]"},
-                *({"name": name, "value": value} for name, value in scheduling.environment().items()),
+                *_set_up(),
             ],
             "ports": [_port("tcp-comm", SCHEDULER_PORT), _port("http-dashboard", DASHBOARD_PORT)],
             "resources": resources(1, own.scheduler_memory, 2**30),
@@ -202,6 +202,7 @@ def worker_pod(settings: ClusterSettings, size: WorkerClass) -> Manifest:
             ],
             "env": [
                 {"name": "DASK_SCHEDULER_ADDRESS", "value": scheduler_address(settings)},
+                *_set_up(),
                 *environment(own, "worker"),
             ],
             "ports": [
@@ -232,6 +233,10 @@ def worker_pod(settings: ClusterSettings, size: WorkerClass) -> Manifest:
             for t in own.tolerations
         ]
     return made
+
+
+def _set_up() -> list[Manifest]:
+    return [{"name": name, "value": value} for name, value in scheduling.environment().items()]
 
 
 def environment(own: KubernetesSettings, container: str) -> list[Manifest]:

@@ -1,4 +1,4 @@
-"""How a scheduler is set up that serves runs of acs-batch and nothing else."""
+"""How a scheduler and workers are set up that serve runs of acs-batch and nothing else."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ SETTINGS = {
     "distributed.admin.low-level-log-length": 20,
     # a task whose worker went twice asks for more memory; Dask itself would try four times with the same
     "distributed.scheduler.allowed-failures": 1,
+    # what a worker would find of itself a hundred times a second is that it waits for a task's process, and
+    # to look took a twentieth of a core of each worker and of the scheduler, whether there were tasks or not
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "2s",
 }
 
 
 def environment() -> dict[str, str]:
-    """The settings as Dask reads them from the environment of a scheduler's process."""
+    """The settings as Dask reads them from the environment of a process."""
     return {
         "DASK_" + name.upper().replace(".", "__").replace("-", "_"): str(value)
         for name, value in SETTINGS.items()
@@ -27,7 +32,7 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def configured() -> Iterator[None]:
-    """Set up schedulers so that start in this process while the block lasts."""
+    """Set up so what starts from this process while the block lasts."""
     import dask
     import distributed  # what is set before it has filled in its defaults takes them all along when it goes
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch.config.cluster import ClusterSettings, SlurmSettings, TlsFiles, WorkerClass
 from batch.errors import UsageError
-from batch.runtime import security
+from batch.runtime import scheduling, security
 from batch.runtime.classes import THREADS, promised
 
 if TYPE_CHECKING:
@@ -126,7 +126,11 @@ def job_options(
         "interface": slurm.interface,
         "log_directory": str(shared / "log"),
         "job_name": "acs-batch",
-        "job_script_prologue": [*slurm.prologue, *(f"export {name}={slurm.cores}" for name in THREADS)],
+        "job_script_prologue": [
+            *slurm.prologue,
+            *(f"export {name}={slurm.cores}" for name in THREADS),
+            *(f"export {name}={shlex.quote(value)}" for name, value in scheduling.environment().items()),
+        ],
         "job_extra_directives": list(slurm.directives),
         "protocol": "tcp://" if tls is None else "tls://",
         "security": None if tls is None else security.security(tls),

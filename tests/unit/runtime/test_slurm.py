@@ -59,7 +59,8 @@ def test_what_runs_in_the_job(script: str, tmp_path: Path) -> None:
         "export MKL_NUM_THREADS=4",
         "export NUMBA_NUM_THREADS=4",
     }
-    words = shlex.split(lines[5])
+    assert "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False" in lines[5:-1]
+    words = shlex.split(lines[-1])
     assert words[:4] == ["/sw/acs/bin/python", "-m", "distributed.cli.dask_worker", "tls://scheduler:8786"]
     given = dict(itertools.pairwise(words))
     assert given["--nthreads"] == "1"
