@@ -6,7 +6,8 @@ Four simulated exposures are calibrated and combined (kept in --folder for the n
 final step runs at every pixfrac, one call each, and before and after that the multi-pixfrac drizzle once for
 all and once for one; every run is a process of its own, and times are those of the call
 with its products written, without imports and without the copies that AstroDrizzle needs of its inputs.
-AstroDrizzle's final step has one thread whatever num_cores is, so the ratio is also given for one thread.
+AstroDrizzle is given the same --threads (num_cores), of which its final step uses one whatever it is given;
+the ratio to one thread of ours is printed as well.
 
 Before each run everything is written to disk and free memory is filled with page cache, as on a machine that
 has been at work for a while: a virtual machine whose host takes back what is free would else pay 3 s and more
@@ -38,11 +39,13 @@ from beside import load  # noqa: E402
 _ASTRODRIZZLE = """
 import json, resource, sys, time
 from pathlib import Path
-import drizzlepac.astrodrizzle
+from drizzlepac import astrodrizzle
 from batch.drizzling.astrodrizzle import final
 
 given = json.loads(sys.argv[1])
 given["grid"] = Path(given["grid"])
+plain, threads = astrodrizzle.AstroDrizzle, given.pop("threads")
+astrodrizzle.AstroDrizzle = lambda *names, **options: plain(*names, **(options | {"num_cores": threads}))
 start = time.perf_counter()
 final(given.pop("names"), **given)
 usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -95,7 +98,7 @@ def timed(code: str, area: Path, argument: object) -> tuple[float, float]:
     return seconds, memory
 
 
-def astrodrizzle(case: Any, area: Path, pixfrac: float, bits: int) -> tuple[float, float]:
+def astrodrizzle(case: Any, area: Path, pixfrac: float, threads: int, bits: int) -> tuple[float, float]:
     """One call of AstroDrizzle's final step."""
     area.mkdir()
     for name in case.sky:
@@ -103,7 +106,11 @@ def astrodrizzle(case: Any, area: Path, pixfrac: float, bits: int) -> tuple[floa
     (area / "grid.fits").symlink_to(case.folder / "final_drz_sci.fits")
     settle(case.folder)
     given = {"names": list(case.sky), "grid": "grid.fits", "sky": case.sky, "bits": bits}
-    return timed(_ASTRODRIZZLE, area, given | {"weight": "EXP", "pixfrac": pixfrac, "kernel": "square"})
+    return timed(
+        _ASTRODRIZZLE,
+        area,
+        given | {"weight": "EXP", "pixfrac": pixfrac, "kernel": "square", "threads": threads},
+    )
 
 
 def multi(case: Any, area: Path, pixfracs: list[float], threads: int, bits: int) -> tuple[float, float]:
@@ -173,7 +180,7 @@ def measure(case: Any, area: Path, pixfracs: list[float], threads: int, bits: in
     before = {number: sweep(case, area, pixfracs, number, bits) for number in numbers}
     theirs, texts = [], []
     for pixfrac in pixfracs:  # each is compared and removed, so that two full sets never lie side by side
-        theirs.append(astrodrizzle(case, area / "a", pixfrac, bits))
+        theirs.append(astrodrizzle(case, area / "a", pixfrac, threads, bits))
         with ProcessPoolExecutor(1, get_context("spawn")) as own:  # else the next would seem as large as this
             found = own.submit(agreement, area / "many" / f"pf{pixfrac}", area / "a/final_drz").result()
         texts.append(f"pixfrac {pixfrac}: {found}")
