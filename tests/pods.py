@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -35,6 +36,8 @@ SCHEDULER = "tls://scheduler:8786"
 
 def podman(*arguments: str, check: bool = True, timeout: float = 120, **options: Any) -> str:
     """What a podman command prints; what it complains about in an `AssertionError`."""
+    # its monitor leaves a file in the current folder when the kernel kills a container for memory
+    options.setdefault("cwd", tempfile.gettempdir())
     done = subprocess.run(
         ["podman", *arguments], capture_output=True, text=True, check=False, timeout=timeout, **options
     )
