@@ -236,6 +236,7 @@ def worker_pod(settings: ClusterSettings, size: WorkerClass) -> Manifest:
 
 
 def _set_up() -> list[Manifest]:
+    """Settings of Dask, the same for schedulers and workers."""
     return [{"name": name, "value": value} for name, value in scheduling.environment().items()]
 
 

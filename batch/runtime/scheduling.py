@@ -1,4 +1,4 @@
-"""How a scheduler and workers are set up that serve runs of acs-batch and nothing else."""
+"""How Dask is set up where it serves runs of acs-batch and nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def configured() -> Iterator[None]:
-    """Set up so what starts from this process while the block lasts."""
+    """Set up schedulers and workers so that start from this process while the block lasts."""
     import dask
     import distributed  # what is set before it has filled in its defaults takes them all along when it goes
 

@@ -33,7 +33,6 @@ _CONFIGURATION = {
     **scheduling.environment(),
     # what each worker does by the clock in a process of its own would fill the one that they share: it counts
     # the open files of the process, which are those of all of them
-    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1 hour",
     "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1 day",
     "DASK_LOGGING__DISTRIBUTED": "error",

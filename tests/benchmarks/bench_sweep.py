@@ -4,10 +4,10 @@
 
 Four simulated exposures are calibrated and combined (kept in --folder for the next time). Then AstroDrizzle's
 final step runs at every pixfrac, one call each, and before and after that the multi-pixfrac drizzle once for
-all and once for one; every run is a process of its own, and times are those of the call
-with its products written, without imports and without the copies that AstroDrizzle needs of its inputs.
-AstroDrizzle is given the same --threads (num_cores), of which its final step uses one whatever it is given;
-the ratio to one thread of ours is printed as well.
+all and once for one; every run is a process of its own, and times are those of the call with its products
+written, without imports and without the copies that AstroDrizzle needs of its inputs. AstroDrizzle is given
+the same --threads (num_cores), of which its final step uses one whatever it is given; the ratio to one thread
+of ours is printed as well.
 
 Before each run everything is written to disk and free memory is filled with page cache, as on a machine that
 has been at work for a while: a virtual machine whose host takes back what is free would else pay 3 s and more
@@ -188,12 +188,12 @@ def measure(case: Any, area: Path, pixfracs: list[float], threads: int, bits: in
         print(f"AstroDrizzle, pixfrac {pixfrac}: {theirs[-1][0]:.1f} s, {theirs[-1][1]:.0f} MB", flush=True)
     total = sum(t for t, _ in theirs)
     for number in numbers:  # once more, since machines grow slower under load, and faster
-        pairs = list(zip(before[number], sweep(case, area, pixfracs, number, bits), strict=True))
-        one, all_ = (sum(pair) / 2 for pair in pairs[:2])
+        (one0, all0, peak0), (one1, all1, peak1) = before[number], sweep(case, area, pixfracs, number, bits)
+        one, all_ = (one0 + one1) / 2, (all0 + all1) / 2
         print(
-            f"{number} thread(s): {len(pixfracs)} pixfracs {pairs[1][0]:.1f} and {pairs[1][1]:.1f} s, "
-            f"{max(pairs[2]):.0f} MB: {total / all_:.1f} times faster; pixfrac {pixfracs[-1]} alone "
-            f"{pairs[0][0]:.1f} and {pairs[0][1]:.1f} s: {theirs[-1][0] / one:.1f} times faster; "
+            f"{number} thread(s): {len(pixfracs)} pixfracs {all0:.1f} and {all1:.1f} s, "
+            f"{max(peak0, peak1):.0f} MB: {total / all_:.1f} times faster; pixfrac {pixfracs[-1]} alone "
+            f"{one0:.1f} and {one1:.1f} s: {theirs[-1][0] / one:.1f} times faster; "
             f"{len(pixfracs)} cost as much as {all_ / one:.1f}"
         )
     print("\n".join(texts))
