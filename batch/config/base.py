@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 class Section(BaseModel):
     """Frozen; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # every task's process imports all sections and needs one
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 Absolute = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
