@@ -101,9 +101,13 @@ def run(
     ) as process:
         assert process.stdout is not None  # PIPE was asked for
         answer = process.stdout.read()
-    wall = time.monotonic() - started
     if not answer:
         raise ChildKilledError(f"{Path(argv[0]).name}: its supervisor was killed; run again")
+    return ending(answer, time.monotonic() - started)
+
+
+def ending(answer: bytes, wall: float) -> Ending:
+    """What a supervisor has written of its child."""
     found = json.loads(answer)
     status = int(found["status"])
     killed = os.WIFSIGNALED(status)

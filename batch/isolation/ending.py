@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 from pathlib import Path
@@ -12,7 +11,7 @@ import psutil
 
 
 def end_children(below: Path) -> int:
-    """Kill the process groups of all children that `batch.isolation.child` runs in folders under `below`.
+    """Kill the process groups of all children that run in folders under `below`.
 
     The calls that wait for them return as after any other SIGKILL.
 
@@ -28,13 +27,13 @@ def end_children(below: Path) -> int:
     """
     ended = 0
     for supervisor in psutil.Process().children():
-        with contextlib.suppress(psutil.Error, ValueError, KeyError, TypeError):
-            specification = json.loads(supervisor.cmdline()[-1])
-            if not Path(specification["cwd"]).is_relative_to(below):
+        with contextlib.suppress(psutil.Error):
+            # its own folder is that of its child while it has one
+            if not Path(supervisor.cwd()).is_relative_to(below):
                 continue
             for child in supervisor.children():
                 # the leader of the group is the child itself
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(child.pid, signal.SIGKILL)
-            ended += 1
+                ended += 1
     return ended

@@ -14,6 +14,8 @@ Usage: ``supervisor.py SPECIFICATION`` with JSON ``{"argv": [...], "cwd": ..., "
 prints JSON ``{"status": wait status, "maxrss": bytes, "cpu": s, "timed_out": bool}``.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import json
@@ -23,6 +25,11 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # takes as long as all the rest
+    from typing import Any, NoReturn
+
 PR_SET_PDEATHSIG = 1
 GRACE_S = 5.0
 """Between SIGTERM and SIGKILL at the end of the time limit."""
@@ -31,13 +38,40 @@ GRACE_S = 5.0
 def main() -> None:
     """Start the child, wait for it, its time limit or the end of the worker; report."""
     specification = json.loads(sys.argv[1])
-    child = _start(specification)
+    # whoever ends all children of a folder finds them by this one's
+    with contextlib.suppress(OSError):
+        os.chdir(specification["cwd"])
+    own_pid = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _become(specification, own_pid)
+    answer = watch(child, specification["timeout"])
+    sys.stdout.write(json.dumps(answer))
+    sys.stdout.flush()
+
+
+def watch(child: int, timeout: float) -> dict[str, object]:
+    """Wait for the end of a child that this process has forked.
+
+    Parameters
+    ----------
+    child : int
+        Leader of a process group of its own.
+    timeout : float
+        s; then the group gets SIGTERM, `GRACE_S` later SIGKILL.
+
+    Returns
+    -------
+    dict
+        Wait status, largest resident set in bytes, user and system time in s, and whether it timed out.
+        When standard input is closed the group is killed and this process ends.
+    """
     ended = os.pidfd_open(child)
-    deadline = time.monotonic() + specification["timeout"]
+    deadline = time.monotonic() + timeout
     timed_out = False
-    watch = [ended, 0]
+    watched = [ended, 0]
     while True:
-        ready, _, _ = select.select(watch, [], [], max(0.0, deadline - time.monotonic()))
+        ready, _, _ = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))
         if ended in ready:
             break
         if 0 in ready:
@@ -51,40 +85,50 @@ def main() -> None:
             _kill_group(child, signal.SIGTERM)
         else:
             _kill_group(child, signal.SIGKILL)
-            watch = [ended]
+            watched = [ended]
             deadline = time.monotonic() + 3600
+    os.close(ended)
     _, status, usage = os.wait4(child, 0)
     # what the child may have left running shares its group
     _kill_group(child, signal.SIGKILL)
-    answer = {
+    return {
         "status": status,
         "maxrss": usage.ru_maxrss * 1024,
         "cpu": usage.ru_utime + usage.ru_stime,
         "timed_out": timed_out,
     }
-    sys.stdout.write(json.dumps(answer))
-    sys.stdout.flush()
 
 
-def _start(specification: dict) -> int:  # type: ignore[type-arg]
-    """Fork the child into a process group of its own; safe here, where no other thread exists."""
-    own_pid = os.getpid()
-    child = os.fork()
-    if child:
-        return child
+def enter(supervisor: int, cwd: str, log: str) -> None:
+    """In a child just forked, where no other thread exists: its group, folder and log.
+
+    Parameters
+    ----------
+    supervisor : int
+        The process that forked it; the kernel kills the child when that one ends.
+    cwd, log : str
+        Folder, and file that standard output and error are appended to.
+    """
+    os.setpgid(0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os._exit(1)
+    # where memory runs out, the kernel is to take the task, never the worker that tells of it
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(output)
+    os.close(nothing)
+    os.chdir(cwd)
+
+
+def _become(specification: dict[str, Any], supervisor: int) -> NoReturn:
+    """The child becomes the program."""
     try:
-        os.setpgid(0, 0)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != own_pid:
-            os._exit(1)
-        # where memory runs out, the kernel is to take the task, never the worker that tells of it
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-            score.write("1000")
-        log = os.open(specification["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((nothing, 0), (log, 1), (log, 2)):
-            os.dup2(source, target)
-        os.chdir(specification["cwd"])
+        enter(supervisor, specification["cwd"], specification["log"])
         os.execv(specification["argv"][0], specification["argv"])
     except BaseException as error:
         os.write(2, f"cannot start {specification['argv'][0]}: {error}\n".encode())

@@ -13,7 +13,7 @@ from batch.runtime.request import Request
 
 def started(request: Request) -> None:
     """The request's process is about to start."""
-    worker = _worker()
+    worker = dask_worker()
     if worker is not None:
         message = {
             "run": request.run,
@@ -27,14 +27,14 @@ def started(request: Request) -> None:
 
 def ended(request: Request, records: Sequence[Record]) -> None:
     """The request's tasks came to an end."""
-    worker = _worker()
+    worker = dask_worker()
     if worker is not None:
         asked = {t.id: process.needs.memory for process in request.processes() for t in process.tasks}
         tasks = [(r.stage, r.status.value, r.usage.wall, r.usage.peak_memory, asked[r.id]) for r in records]
         worker.log_event(TOPIC_FINISHED, {"run": request.run, "tasks": tasks})
 
 
-def _worker() -> Any:
+def dask_worker() -> Any:
     """The Dask worker of this thread, None where a task is run without one."""
     from distributed import get_worker
 
@@ -48,5 +48,5 @@ def told_to_go() -> bool:
     """Whether the worker of this task is on its way out."""
     from distributed.core import Status
 
-    worker = _worker()
+    worker = dask_worker()
     return worker is not None and worker.status not in (Status.running, Status.paused)

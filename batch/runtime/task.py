@@ -1,4 +1,4 @@
-"""The main program of a task's own process: ``python -P -m batch.runtime.task WORKSPACE``.
+"""The main program of a task's own process, which is forked from `batch.runtime.nursery`.
 
 Reads ``request.json``, runs the stage with the current folder in ``area/``, writes ``answer.json``.
 Standard output and error are the task's log. Several tasks of one stage with the same inputs may share the
@@ -10,16 +10,17 @@ from __future__ import annotations
 import errno
 import importlib
 import logging
-import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
 from batch import log as log_module
+from batch.config import section
 from batch.errors import BatchError, StorageError
 from batch.model.json import encode
 from batch.model.record import Failure
 from batch.runtime.request import Answer, Request, Result
+from batch.stages.interface import Inputs
 from batch.storage.files import read_json, write_json
 from batch.storage.work import open_work
 
@@ -43,9 +44,6 @@ def main(workspace: Path) -> int:
 
 def run(request: Request, area: Path) -> Answer:
     """Run the stage of a request in `area`; what it raises becomes a failure with one message."""
-    from batch.config import section
-    from batch.stages.interface import Inputs
-
     known = open_work(request.work).url("products")
     inputs = [
         Inputs(
@@ -84,7 +82,3 @@ def _failure(task_id: str, error: BaseException) -> Failure:
     # not foreseen: the library's own words, and where to look
     text = " ".join(str(error).split()) or "no message"
     return Failure(type(error).__name__, f"{task_id}: {type(error).__name__}: {text}; see the task's log")
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

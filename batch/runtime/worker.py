@@ -8,7 +8,6 @@ import importlib
 import os
 import platform
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 
 from batch import __version__
 from batch.errors import BatchError, ChildKilledError, LibraryError, StorageError
-from batch.isolation import child
 from batch.model.plan import Task
 from batch.model.record import Failure, Record, Status, Usage
-from batch.runtime import announcing, cancelling
+from batch.runtime import announcing, cancelling, lending
 from batch.runtime.request import Answer, Request
 from batch.storage.files import read_json, write_json
 from batch.storage.ledger import valid_record
@@ -136,13 +134,14 @@ def _attempt(request: Request, work: Work, workspace: Path) -> tuple[Record, ...
             attempt=work.attempt(workspace),
         )
         write_json(workspace / "request.json", request)
-        ending = child.run(
-            [sys.executable, "-P", "-m", "batch.runtime.task", str(workspace)],
-            cwd=workspace / "area",
-            log=workspace / LOG,
-            timeout=needs.timeout,
-            environment=environment(needs.threads),
-        )
+        with lending.lent(announcing.dask_worker(), environment(1)) as nursery:
+            ending = nursery.run(
+                [str(workspace)],
+                cwd=workspace / "area",
+                log=workspace / LOG,
+                timeout=needs.timeout,
+                environment=environment(needs.threads),
+            )
         # tasks that shared a process share its time; each needed all of its memory
         share = len(request.tasks)
         usage = dataclasses.replace(

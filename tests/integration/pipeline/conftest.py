@@ -105,7 +105,7 @@ def tiny(tiny_visit: Visit, tmp_path: Path) -> Run:
     """A run up to calibrated frames on a copy of the raw files, which a test may damage."""
     source = tmp_path / "raw"
     shutil.copytree(tiny_visit.raw, source)
-    return Run(source, tiny_visit.crds, tmp_path / "work", "--until", "calibrate", "--workers", "2")
+    return Run(source, tiny_visit.crds, tmp_path / "work", "--until", "calibrate", "--workers", "1")
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def six(tmp_path: Path) -> Run:
     """The same with six exposures."""
     settings = VisitSettings(size="512", exposures=6, short_exptime=None, stars=5_000)
     visit = simulate(tmp_path / "visit", settings)
-    return Run(visit.raw, visit.crds, tmp_path / "work", "--until", "calibrate", "--workers", "2")
+    return Run(visit.raw, visit.crds, tmp_path / "work", "--until", "calibrate", "--workers", "1")
 
 
 @pytest.fixture(autouse=True)

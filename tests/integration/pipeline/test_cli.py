@@ -79,7 +79,7 @@ def test_doctor_finds_what_is_missing(shared: Path, tmp_path: Path) -> None:
 
 def test_a_plan_runs_nothing(tiny: Run) -> None:
     argv = [a if a != "run" else "plan" for a in tiny.argv]
-    done = subprocess.run([*argv, "--details"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*argv, "--workers", "2", "--details"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(r"calibrate\s+│\s+2 │\s+0\.\d\d │", done.stdout)
     assert "6 tasks on 2 workers" in done.stdout

@@ -107,7 +107,7 @@ def test_the_driver_is_terminated(tiny: Run) -> None:
 
 def test_a_worker_is_killed(tiny: Run) -> None:
     """The task is done by another worker within the same run."""
-    driver = tiny.start()
+    driver = tiny.start("--workers", "2")
     child = child_of(tiny, "calibrate")
     worker = child.parent().parent()
     worker.kill()

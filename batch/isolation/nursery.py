@@ -1,0 +1,140 @@
+"""A supervisor that stays, with libraries imported: each of its children is forked instead of started anew.
+
+Importing what every task needs takes longer than many a task. Like `batch.isolation.supervisor` it has one
+child at a time and no other thread, and neither side outlives the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from batch.errors import ChildKilledError
+from batch.isolation import supervisor
+from batch.isolation.child import Ending, ending
+
+
+class Nursery:
+    """The side of the worker.
+
+    Parameters
+    ----------
+    module : str
+        The program, which imports what its children need and calls `serve`.
+    environment : mapping
+        What it is started with.
+    """
+
+    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=dict(environment),
+            # signals of the terminal (Ctrl-C) go to the driver, which ends its workers in order
+            start_new_session=True,
+        )
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is there, as far as one knows."""
+        return self._process.poll() is None
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        log: Path,
+        timeout: float,
+        environment: Mapping[str, str],
+    ) -> Ending:
+        """Run its program with some arguments in a child, to the end.
+
+        Parameters
+        ----------
+        arguments : sequence of str
+        cwd, log, timeout, environment
+            As for `batch.isolation.child.run`.
+
+        Raises
+        ------
+        ChildKilledError
+            If the nursery was killed; the child went with it.
+        """
+        asked = {
+            "arguments": list(arguments),
+            "cwd": str(cwd),
+            "log": str(log.absolute()),
+            "timeout": timeout,
+            "environment": dict(environment),
+        }
+        assert self._process.stdin is not None  # PIPE was asked for
+        assert self._process.stdout is not None
+        started = time.monotonic()
+        answer = b""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        if not answer.endswith(b"\n"):
+            self.close()
+            raise ChildKilledError(f"{Path(arguments[0]).name}: its supervisor was killed; run again")
+        return ending(answer, time.monotonic() - started)
+
+    def close(self) -> None:
+        """End it, and the child that it may have; whoever waits for that hears that it was killed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        # whoever reads from it has come to its end now
+        self._process.stdout.close()
+
+
+def serve(program: Callable[[Sequence[str]], int], title: str) -> int:
+    """The side of the nursery: read from standard input what to run, and tell how it ended.
+
+    Parameters
+    ----------
+    program : callable
+        Given the arguments; returns the exit status.
+    title : str
+        How lists of processes are to call a child, before its arguments.
+
+    Returns
+    -------
+    int
+        The exit status: of the nursery when the worker is done with it, and of each of its children.
+    """
+    from setproctitle import setproctitle
+
+    # what is there now is never looked at again, so that children share its memory
+    gc.collect()
+    gc.freeze()
+    own_pid = os.getpid()
+    while line := sys.stdin.buffer.readline():
+        asked = json.loads(line)
+        with contextlib.suppress(OSError):
+            os.chdir(asked["cwd"])
+        child = os.fork()
+        if child == 0:
+            supervisor.enter(own_pid, asked["cwd"], asked["log"])
+            # needs the environment where it was at the start
+            setproctitle(" ".join((title, *asked["arguments"])))
+            os.environ.clear()
+            os.environ.update(asked["environment"])
+            return program(asked["arguments"])
+        answer = supervisor.watch(child, asked["timeout"])
+        os.chdir("/")
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+    return 0
