@@ -1,5 +1,7 @@
 """The engine `builtin`: calacs's corrections without calacs, exposure by exposure, in memory.
 
+Plans ask the engine what an exposure needs: kernels and their compiler are imported when one is calibrated.
+
 Source: calibration-steps specification, sections 2 and 5.
 """
 
@@ -9,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import batch
-from batch.calibration.checks import check_references
 from batch.calibration.frame import Frame
 from batch.calibration.header import SWITCHES, Setup
 from batch.calibration.references import References
-from batch.calibration.stages import check_trimmed, name_product, run_ccd_stage, run_plane_stage
 from batch.calibration.stripes import leaves_stripes, may_leave_stripes, remove_stripes
 from batch.errors import InputError
 from batch.model.observation import Exposure
@@ -95,6 +95,9 @@ class BuiltinEngine:
         StorageError
             If a product cannot be written.
         """
+        from batch.calibration.checks import check_references
+        from batch.calibration.stages import run_ccd_stage, run_plane_stage
+
         if not raw.name.endswith(_RAW):
             raise InputError.about(raw, "the name does not end in _raw.fits", "give a raw exposure")
         root = raw.name.removesuffix(_RAW)
@@ -127,13 +130,18 @@ class BuiltinEngine:
         if self.keep_intermediate:
             self.write(image, path)
         else:
-            name_product(image, path, self.stamp)
+            self._name(image, path)
 
     def write(self, image: Image, path: Path) -> Path:
         """Name a product after its file and write it."""
-        name_product(image, path, self.stamp)
+        self._name(image, path)
         write_image(image, path, overwrite=self.overwrite)
         return path
+
+    def _name(self, image: Image, path: Path) -> None:
+        from batch.calibration.stages import name_product
+
+        name_product(image, path, self.stamp)
 
 
 def check_single(setup: Setup) -> None:
@@ -159,6 +167,8 @@ def correct_cte(image: Image, where: Path, jref: Path, threads: int) -> Image:
         If the overscan was not removed, or the PCTETAB cannot be used. A dummy one makes calacs end without
         an flt and with exit status 0; here that is an error.
     """
+    from batch.calibration.stages import check_trimmed
+
     check_trimmed(image, where)
     reference = References(image.primary, jref, where).open("PCTETAB")
     if reference.is_dummy:

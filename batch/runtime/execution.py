@@ -180,8 +180,8 @@ def _run(
 
 def equip(client: Client, settings: ClusterSettings) -> None:
     """What scheduler and workers are to know of us."""
+    from batch.runtime.keeping import keep_nurseries
     from batch.runtime.leaving import end_tasks_with_workers, hand_back_when_told
-    from batch.runtime.lending import keep_nurseries
     from batch.runtime.observatory import watch
     from batch.runtime.placement import prefer_small_workers
 

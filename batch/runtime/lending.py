@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-
-from distributed.diagnostics.plugin import WorkerPlugin
+from typing import Any
 
 from batch.isolation.nursery import Nursery
 
-if TYPE_CHECKING:
-    from distributed import Client
-
 PROGRAM = "batch.runtime.nursery"
-
-
-class Nurseries(WorkerPlugin):  # type: ignore[misc]
-    """Those of a worker that no task has just now: one, where it does one task at a time."""
-
-    name = "acs-batch-nurseries"
-
-    def setup(self, worker: Any) -> None:
-        """On the worker."""
-        self.idle: list[Nursery] = []
-
-    def teardown(self, worker: Any) -> None:
-        """On the worker; those that are lent end when its process does."""
-        while self.idle:
-            self.idle.pop().close()
-
-
-def keep_nurseries(client: Client) -> None:
-    """Let workers keep their nurseries from task to task, those that come later as well."""
-    client.register_plugin(Nurseries())
+KEEPER = "acs-batch-nurseries"
+"""The worker's plugin that keeps what is not lent (`batch.runtime.keeping`)."""
 
 
 @contextlib.contextmanager
@@ -43,11 +20,11 @@ def lent(worker: Any, environment: Mapping[str, str]) -> Iterator[Nursery]:
     Parameters
     ----------
     worker : distributed.Worker or None
-        Where it is kept, if its `Nurseries` are there; else it is for this task alone.
+        Where it is kept, if its `KEEPER` is there; else it is for this task alone.
     environment : mapping
         What a new one is started with.
     """
-    keeper = worker.plugins.get(Nurseries.name) if worker is not None else None
+    keeper = worker.plugins.get(KEEPER) if worker is not None else None
     idle: list[Nursery] = keeper.idle if keeper is not None else []
     nursery = None
     while idle and nursery is None:

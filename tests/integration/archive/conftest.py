@@ -111,14 +111,14 @@ def mast(visit: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., Settings]:
-    """Settings for a server: impatient ones."""
+    """Settings for a server: impatient ones, but for answers of a machine that is busy."""
 
     def make(source: str, server: Server | None = None, *changes: str) -> Settings:
         given = [
             f"fetch.source={source}",
             f"fetch.cache={tmp_path / 'cache'}",
             "fetch.first_wait=0.05",
-            "fetch.silence=0.5",
+            "fetch.silence=30",
             "fetch.deadline=20",
             "references.missing=omit",
         ]

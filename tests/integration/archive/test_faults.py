@@ -114,7 +114,7 @@ def test_faults_of_mast(row: Row, mast: Server, visit: Path, settings: Make, tmp
     # what another test has been told already would not be asked for
     PortalAPI._column_configs.clear()
     mast.faults = list(row.faults)
-    chosen = settings("mast", mast, *row.changes)
+    chosen = settings("mast", mast, "fetch.silence=0.5", *row.changes)
     if row.error is None:
         _run(chosen, tmp_path / "first", visit)
         assert all(f.times < ALWAYS for f in mast.faults)

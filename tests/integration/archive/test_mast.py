@@ -155,8 +155,7 @@ def test_the_public_bucket(
 ) -> None:
     """What is in it comes from there, what is not from MAST."""
     redirect(monkeypatch, mast)
-    # a look-up that takes longer counts as a cloud that is down, and this machine may be busy
-    chosen = settings("cloud", mast, "fetch.silence=30")
+    chosen = settings("cloud", mast)
     (association,) = search(chosen, ["j9l960010"], tmp_path / "plan").associations
     for root in ROOTS:
         bring(association, root, chosen, tmp_path / root)

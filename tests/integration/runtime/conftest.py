@@ -98,7 +98,7 @@ def client(toy_control: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A real cluster of two worker processes."""
     from batch.config.cluster import ClusterSettings
     from batch.runtime.cluster import connect
-    from batch.runtime.lending import keep_nurseries
+    from batch.runtime.keeping import keep_nurseries
 
     settings = ClusterSettings(workers=2, memory=10**9)
     with connect(settings, (), WorkDirectory(tmp_path_factory.mktemp("cluster"))) as connected:
