@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from batch.config.archive import AssociateSettings, FetchSettings, SearchSettings
 from batch.config.base import Section
@@ -28,19 +28,19 @@ from batch.errors import UsageError
 class Settings(Section):
     """All settings of a run."""
 
-    search: SearchSettings = Field(default_factory=SearchSettings)
-    associate: AssociateSettings = Field(default_factory=AssociateSettings)
-    fetch: FetchSettings = Field(default_factory=FetchSettings)
-    references: ReferencesSettings = Field(default_factory=ReferencesSettings)
-    calibrate: CalibrateSettings = Field(default_factory=CalibrateSettings)
-    wcs: WcsSettings = Field(default_factory=WcsSettings)
-    align: AlignSettings = Field(default_factory=AlignSettings)
-    combine: CombineSettings = Field(default_factory=CombineSettings)
-    sweep: SweepSettings = Field(default_factory=SweepSettings)
-    statistics: StatisticsSettings = Field(default_factory=StatisticsSettings)
-    select: SelectSettings = Field(default_factory=SelectSettings)
-    report: ReportSettings = Field(default_factory=ReportSettings)
-    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
+    search: SearchSettings = SearchSettings()
+    associate: AssociateSettings = AssociateSettings()
+    fetch: FetchSettings = FetchSettings()
+    references: ReferencesSettings = ReferencesSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
+    wcs: WcsSettings = WcsSettings()
+    align: AlignSettings = AlignSettings()
+    combine: CombineSettings = CombineSettings()
+    sweep: SweepSettings = SweepSettings()
+    statistics: StatisticsSettings = StatisticsSettings()
+    select: SelectSettings = SelectSettings()
+    report: ReportSettings = ReportSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
 
 def load(path: Path | None = None, changes: Iterable[str] = ()) -> Settings:
@@ -117,9 +117,8 @@ _WITHOUT_EFFECT = {
 def section(stage: str, values: Mapping[str, Any]) -> BaseModel:
     """The typed settings of a stage from their JSON values; stages without settings get an empty section."""
     field = Settings.model_fields.get(stage)
-    kind: Any = Section if field is None else field.annotation
-    section: BaseModel = kind.model_validate(values)
-    return section
+    kind: type[BaseModel] = Section if field is None else type(field.default)
+    return kind.model_validate(values)
 
 
 def identity(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -11,8 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 class Section(BaseModel):
     """Frozen; an unknown key is an error."""
 
-    # every task's process imports all sections and needs one
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Absolute = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
