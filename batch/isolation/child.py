@@ -91,23 +91,36 @@ def run(
         {"argv": list(argv), "cwd": str(cwd), "log": str(log.absolute()), "timeout": timeout}
     )
     started = time.monotonic()
-    with subprocess.Popen(
-        [sys.executable, "-I", "-S", str(supervisor), specification],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=dict(os.environ if environment is None else environment),
-        # signals of the terminal (Ctrl-C) go to the driver, which ends its workers in order
-        start_new_session=True,
+    with start_supervisor(
+        ["-I", "-S", str(supervisor), specification], os.environ if environment is None else environment
     ) as process:
         assert process.stdout is not None  # PIPE was asked for
         answer = process.stdout.read()
+    return ending(argv[0], answer, time.monotonic() - started)
+
+
+def start_supervisor(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a Python program that ends when its standard input is closed."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=dict(environment),
+        # signals of the terminal (Ctrl-C) go to the driver, which ends its workers in order
+        start_new_session=True,
+    )
+
+
+def ending(what: str, answer: bytes, wall: float) -> Ending:
+    """What a supervisor has written of its child; nothing if it was killed.
+
+    Raises
+    ------
+    ChildKilledError
+        With the last part of the path `what`.
+    """
     if not answer:
-        raise ChildKilledError(f"{Path(argv[0]).name}: its supervisor was killed; run again")
-    return ending(answer, time.monotonic() - started)
-
-
-def ending(answer: bytes, wall: float) -> Ending:
-    """What a supervisor has written of its child."""
+        raise ChildKilledError(f"{Path(what).name}: its supervisor was killed; run again")
     found = json.loads(answer)
     status = int(found["status"])
     killed = os.WIFSIGNALED(status)

@@ -10,15 +10,13 @@ import contextlib
 import gc
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from batch.errors import ChildKilledError
 from batch.isolation import supervisor
-from batch.isolation.child import Ending, ending
+from batch.isolation.child import Ending, ending, start_supervisor
 
 
 class Nursery:
@@ -33,14 +31,10 @@ class Nursery:
     """
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=dict(environment),
-            # signals of the terminal (Ctrl-C) go to the driver, which ends its workers in order
-            start_new_session=True,
-        )
+        self._process = start_supervisor(["-P", "-m", module], environment)
+        assert self._process.stdin is not None  # PIPE was asked for
+        assert self._process.stdout is not None
+        self._questions, self._answers = self._process.stdin, self._process.stdout
 
     @property
     def usable(self) -> bool:
@@ -76,28 +70,24 @@ class Nursery:
             "timeout": timeout,
             "environment": dict(environment),
         }
-        assert self._process.stdin is not None  # PIPE was asked for
-        assert self._process.stdout is not None
         started = time.monotonic()
         answer = b""
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        if not answer.endswith(b"\n"):
+            self._questions.write(json.dumps(asked).encode() + b"\n")
+            self._questions.flush()
+            answer = self._answers.readline()
+        wall = time.monotonic() - started
+        if not answer:
             self.close()
-            raise ChildKilledError(f"{Path(arguments[0]).name}: its supervisor was killed; run again")
-        return ending(answer, time.monotonic() - started)
+        return ending(arguments[0], answer, wall)
 
     def close(self) -> None:
         """End it, and the child that it may have; whoever waits for that hears that it was killed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._questions.close()
         self._process.wait()
         # whoever reads from it has come to its end now
-        self._process.stdout.close()
+        self._answers.close()
 
 
 def serve(program: Callable[[Sequence[str]], int], title: str) -> int:
@@ -120,14 +110,10 @@ def serve(program: Callable[[Sequence[str]], int], title: str) -> int:
     # what is there now is never looked at again, so that children share its memory
     gc.collect()
     gc.freeze()
-    own_pid = os.getpid()
     while line := sys.stdin.buffer.readline():
         asked = json.loads(line)
-        with contextlib.suppress(OSError):
-            os.chdir(asked["cwd"])
-        child = os.fork()
+        child = supervisor.fork(asked["cwd"], asked["log"])
         if child == 0:
-            supervisor.enter(own_pid, asked["cwd"], asked["log"])
             # needs the environment where it was at the start
             setproctitle(" ".join((title, *asked["arguments"])))
             os.environ.clear()

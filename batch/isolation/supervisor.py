@@ -25,11 +25,6 @@ import signal
 import sys
 import time
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    # takes as long as all the rest
-    from typing import Any, NoReturn
-
 PR_SET_PDEATHSIG = 1
 GRACE_S = 5.0
 """Between SIGTERM and SIGKILL at the end of the time limit."""
@@ -38,16 +33,40 @@ GRACE_S = 5.0
 def main() -> None:
     """Start the child, wait for it, its time limit or the end of the worker; report."""
     specification = json.loads(sys.argv[1])
-    # whoever ends all children of a folder finds them by this one's
-    with contextlib.suppress(OSError):
-        os.chdir(specification["cwd"])
-    own_pid = os.getpid()
-    child = os.fork()
-    if child == 0:
-        _become(specification, own_pid)
+    program = specification["argv"]
+    try:
+        child = fork(specification["cwd"], specification["log"])
+        if child == 0:
+            os.execv(program[0], program)
+    except BaseException as error:
+        os.write(2, f"cannot start {program[0]}: {error}\n".encode())
+        os._exit(127)
     answer = watch(child, specification["timeout"])
     sys.stdout.write(json.dumps(answer))
     sys.stdout.flush()
+
+
+def fork(cwd: str, log: str) -> int:
+    """Fork a child with a process group, folder and log of its own; safe where no other thread exists.
+
+    Parameters
+    ----------
+    cwd, log : str
+        Its folder, and the file that its standard output and error are appended to.
+
+    Returns
+    -------
+    int
+        The child's process; 0 in the child.
+    """
+    # whoever ends all children of a folder finds them by this process's own
+    with contextlib.suppress(OSError):
+        os.chdir(cwd)
+    supervisor = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _enter(supervisor, cwd, log)
+    return child
 
 
 def watch(child: int, timeout: float) -> dict[str, object]:
@@ -99,16 +118,8 @@ def watch(child: int, timeout: float) -> dict[str, object]:
     }
 
 
-def enter(supervisor: int, cwd: str, log: str) -> None:
-    """In a child just forked, where no other thread exists: its group, folder and log.
-
-    Parameters
-    ----------
-    supervisor : int
-        The process that forked it; the kernel kills the child when that one ends.
-    cwd, log : str
-        Folder, and file that standard output and error are appended to.
-    """
+def _enter(supervisor: int, cwd: str, log: str) -> None:
+    """In the child: the kernel kills it when its supervisor ends."""
     os.setpgid(0, 0)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
@@ -123,16 +134,6 @@ def enter(supervisor: int, cwd: str, log: str) -> None:
     os.close(output)
     os.close(nothing)
     os.chdir(cwd)
-
-
-def _become(specification: dict[str, Any], supervisor: int) -> NoReturn:
-    """The child becomes the program."""
-    try:
-        enter(supervisor, specification["cwd"], specification["log"])
-        os.execv(specification["argv"][0], specification["argv"])
-    except BaseException as error:
-        os.write(2, f"cannot start {specification['argv'][0]}: {error}\n".encode())
-    os._exit(127)
 
 
 def _kill_group(leader: int, number: int) -> None:

@@ -26,11 +26,10 @@ def lent(worker: Any, environment: Mapping[str, str]) -> Iterator[Nursery]:
     """
     keeper = worker.plugins.get(KEEPER) if worker is not None else None
     idle: list[Nursery] = keeper.idle if keeper is not None else []
-    nursery = None
-    while idle and nursery is None:
-        found = idle.pop()
-        nursery = found if found.usable else None
-    nursery = nursery or Nursery(PROGRAM, environment)
+    nursery = idle.pop() if idle else Nursery(PROGRAM, environment)
+    if not nursery.usable:  # killed while it waited
+        nursery.close()
+        nursery = Nursery(PROGRAM, environment)
     try:
         yield nursery
     finally:

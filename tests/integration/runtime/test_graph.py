@@ -13,11 +13,12 @@ from typing import Any
 
 import psutil
 import pytest
-from programs import submissions
+from programs import submissions, until
 
 from batch.model.record import Status
 from batch.runtime.capacity import Capacity
 from batch.runtime.graph import Runner
+from batch.runtime.lending import KEEPER
 from batch.storage import ledger
 from batch.storage.ledger import State
 from batch.storage.workdir import WorkDirectory
@@ -179,6 +180,32 @@ def test_published_files_are_read_only_and_scratch_is_empty(toys: Any, client: A
     assert {p.name for p in files} == {*numbers, "record.json", "task.log"}
     assert all(p.stat().st_mode & 0o222 == 0 for p in files)
     assert not list(toys.work.scratch.iterdir())
+
+
+def test_workers_keep_the_process_that_tasks_are_forked_from(toys: Any, client: Any, tmp_path: Path) -> None:
+    """And have another once it is gone."""
+
+    def kept(dask_worker: Any) -> list[int]:
+        return [n._process.pid for n in dask_worker.plugins[KEEPER].idle]
+
+    def pids() -> set[int]:
+        return {pid for pids in client.run(kept).values() for pid in pids}
+
+    toys.run(client)
+    first = pids()
+    toys.work = WorkDirectory(tmp_path / "second")
+    toys.run(client)
+    # a worker that had nothing to do before may have one now
+    assert first
+    assert first <= pids()
+    killed = [psutil.Process(pid) for pid in pids()]
+    for process in killed:
+        process.kill()
+    until(lambda: all(p.status() == psutil.STATUS_ZOMBIE for p in killed), "they are gone")
+    toys.work = WorkDirectory(tmp_path / "third")
+    assert {r.status for r in toys.run(client).values()} == {Status.DONE}
+    assert pids()
+    assert not pids() & first
 
 
 @pytest.mark.slow

@@ -45,12 +45,18 @@ def process_of(nursery: Nursery) -> psutil.Process:
     return psutil.Process(nursery._process.pid)
 
 
-def child_of(nursery: Nursery, folder: Path) -> psutil.Process:
-    """The child, once it has said something."""
+def wait_until_said(folder: Path) -> list[str]:
+    """The first lines of a child, once there are any."""
     deadline = time.monotonic() + 30
     while not ((folder / "log").exists() and said(folder)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    return said(folder)
+
+
+def child_of(nursery: Nursery, folder: Path) -> psutil.Process:
+    """The child, once it has said something."""
+    wait_until_said(folder)
     (child,) = process_of(nursery).children()
     return child
 
@@ -204,11 +210,7 @@ def test_nursery_and_child_die_with_their_worker(tmp_path: Path) -> None:
         "timeout=600, environment=dict(os.environ))"
     )
     worker = subprocess.Popen([sys.executable, "-c", outer], env=ENVIRONMENT)
-    deadline = time.monotonic() + 30
-    while not ((tmp_path / "log").exists() and said(tmp_path)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    processes = [psutil.Process(int(pid)) for pid in said(tmp_path)[0].split()]
+    processes = [psutil.Process(int(pid)) for pid in wait_until_said(tmp_path)[0].split()]
     worker.kill()
     worker.wait()
     _, alive = psutil.wait_procs(processes, timeout=10)
