@@ -15,7 +15,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several processes (``-n 3``) a folder's tests stay together, and what they share is made once."""
+    """With several processes (``-n 4``) a folder's tests stay together, and what they share is made once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFolder(LoadScopeScheduling):
@@ -28,9 +28,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 else str(Path(path).parent)
             )
 
-    # the long ones of tests/integration come first, and short ones fill up the end
+    # in the order of their collection
     config.option.loadscopereorder = False
     return ByFolder(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes folders with slow tests come first, and quick ones fill up the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path.parent for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path.parent not in slow)
 
 
 @pytest.fixture(scope="session")

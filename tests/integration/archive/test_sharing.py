@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mast_server
 import pytest
+from command import acs_batch
 from mast_server import Fault, Server
 
 from batch.config import Settings
@@ -116,14 +117,14 @@ def test_the_token_shows_nowhere(fails: bool, visit: Path, tmp_path: Path, share
         assert TOKEN.encode() not in path.read_bytes(), path
 
 
-def _argv(verb: str, server: Server, folder: Path, shared: Path) -> list[str]:
-    argv = [sys.executable, "-m", "batch.cli", verb, "--work", str(folder / "work")]
+def _arguments(verb: str, server: Server, folder: Path, shared: Path) -> list[str]:
+    arguments = [verb, "--work", str(folder / "work")]
     if verb in ("status", "report"):
-        return argv
-    argv += ["j9l960010", "--until", "fetch", "--crds-cache", str(shared / "data/crds_cache")]
+        return arguments
+    arguments += ["j9l960010", "--until", "fetch", "--crds-cache", str(shared / "data/crds_cache")]
     changes = ["first_wait=0.05", "silence=5", "deadline=20"]
     changes += [f"server={server.url}", f"cache={folder / 'cache'}"]
-    return [*argv, *(word for c in changes for word in ("--set", f"fetch.{c}"))]
+    return [*arguments, *(word for c in changes for word in ("--set", f"fetch.{c}"))]
 
 
 def _environment() -> dict[str, str]:
@@ -131,8 +132,7 @@ def _environment() -> dict[str, str]:
 
 
 def _acs_batch(verb: str, server: Server, folder: Path, shared: Path) -> str:
-    argv = _argv(verb, server, folder, shared)
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=_environment(), timeout=120)
+    done = acs_batch(*_arguments(verb, server, folder, shared), environment=_environment(), timeout=120)
     return done.stdout + done.stderr
 
 
@@ -140,7 +140,7 @@ def _run(server: Server, folder: Path, shared: Path) -> tuple[subprocess.Complet
     """A run, and the command lines of all its processes meanwhile."""
     import psutil
 
-    argv = [*_argv("run", server, folder, shared), "--workers", "1"]
+    argv = [sys.executable, "-m", "batch.cli", *_arguments("run", server, folder, shared), "--workers", "1"]
     seen: set[str] = set()
     over = threading.Event()
 

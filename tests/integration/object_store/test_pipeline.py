@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import acs_batch
 
 from batch.storage.objects.work import ObjectWork
 from batch.storage.work import Location
 
 pytestmark = pytest.mark.slow
-
-
-def acs_batch(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "batch.cli", *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
 
 
 def products(record: dict[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from command import acs_batch
 
 from batch.simulation.visit import Visit, VisitSettings, simulate
 
@@ -24,11 +25,7 @@ class Run:
         self.output = ""
         self.source = source
         self.work = work
-        self.argv = [
-            sys.executable,
-            "-m",
-            "batch.cli",
-            "run",
+        self.arguments = [
             "--from",
             str(source),
             "--crds-cache",
@@ -38,15 +35,18 @@ class Run:
             *options,
         ]
 
+    @property
+    def command(self) -> list[str]:
+        """What a user would type."""
+        return [sys.executable, "-m", "batch.cli", "run", *self.arguments]
+
     def __call__(self, *options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.argv, *options], capture_output=True, text=True, check=False, timeout=600
-        )
+        return acs_batch("run", *self.arguments, *options)
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         """Without waiting."""
         return subprocess.Popen(
-            [*self.argv, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*self.command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def records(self) -> dict[str, dict[str, Any]]:

@@ -119,7 +119,7 @@ def test_refused(
     catalog = tmp_path / "catalog.ecsv"
     catalog.write_text("# %ECSV 1.0\n# ---\n# datatype:\n# - {name: RA, datatype: float64}\nRA\n1.0\n")
     given = [c.replace("{catalog}", str(catalog)) for c in changes]
-    cache = tiny.argv[tiny.argv.index("--crds-cache") + 1]
+    cache = tiny.arguments[tiny.arguments.index("--crds-cache") + 1]
     with pytest.raises(error, match=message) as raised:
         batch.reduce(
             batch.load(None, [f"fetch.source={tiny.source}", f"references.cache={cache}", *given]), tiny.work
@@ -130,7 +130,7 @@ def test_refused(
 
 def test_an_exposure_that_is_left_out_need_not_overlap(tiny: Run) -> None:
     elsewhere(tiny.source)
-    cache = tiny.argv[tiny.argv.index("--crds-cache") + 1]
+    cache = tiny.arguments[tiny.arguments.index("--crds-cache") + 1]
     changes = [f"fetch.source={tiny.source}", f"references.cache={cache}", f"associate.exclude=['{SECOND}']"]
     plan = make_plan(batch.load(None, changes))
     assert [e.rootname for e in plan.associations[0].exposures] == [FIRST]

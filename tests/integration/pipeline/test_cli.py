@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from command import acs_batch
 
 from batch.config import load
 from batch.runtime.planning import make_plan
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
     from conftest import Run
 
 ASN = "jsim01010"
-
-
-def acs_batch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "batch.cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
 
 
 def test_version_and_help() -> None:
@@ -78,8 +69,7 @@ def test_doctor_finds_what_is_missing(shared: Path, tmp_path: Path) -> None:
 
 
 def test_a_plan_runs_nothing(tiny: Run) -> None:
-    argv = [a if a != "run" else "plan" for a in tiny.argv]
-    done = subprocess.run([*argv, "--workers", "2", "--details"], capture_output=True, text=True, check=False)
+    done = acs_batch("plan", *tiny.arguments, "--workers", "2", "--details")
     assert done.returncode == 0, done.stderr
     assert re.search(r"calibrate\s+│\s+2 │\s+0\.\d\d │", done.stdout)
     assert "6 tasks on 2 workers" in done.stdout
@@ -88,8 +78,7 @@ def test_a_plan_runs_nothing(tiny: Run) -> None:
 
 
 def test_a_plan_says_when_one_scheduler_is_not_enough(tiny: Run) -> None:
-    argv = [a if a != "run" else "plan" for a in tiny.argv]
-    done = subprocess.run([*argv, "--workers", "1000000"], capture_output=True, text=True, check=False)
+    done = acs_batch("plan", *tiny.arguments, "--workers", "1000000")
     assert done.returncode == 0, done.stderr
     assert re.search(r"1000000 workers are more than one scheduler keeps up with, about \d+ ", done.stdout)
 
@@ -112,7 +101,7 @@ def test_a_catalog_that_is_not_there_is_refused_at_once(tiny: Run) -> None:
 @pytest.mark.slow
 def test_another_catalog_makes_the_alignment_stale(tiny: Run, tmp_path: Path) -> None:
     """By its content, not by its name."""
-    cache = tiny.argv[tiny.argv.index("--crds-cache") + 1]
+    cache = tiny.arguments[tiny.arguments.index("--crds-cache") + 1]
     catalog, found = tmp_path / "gaia.ecsv", []
     for content in ("a", "b", "a"):
         catalog.write_text(content)
@@ -208,7 +197,7 @@ def test_progress_on_a_terminal(tiny: Run) -> None:
     """Bars per stage on a terminal; no line per task."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        tiny.argv, stdout=follower, stderr=follower, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+        tiny.command, stdout=follower, stderr=follower, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     )
     os.close(follower)
     shown = b""

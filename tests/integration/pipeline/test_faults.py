@@ -264,7 +264,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk(tiny: Run, small_disk: Path) -> None:
     """Fails with that word, publishes nothing half, and goes on once there is space."""
     tiny.work = small_disk / "work"
-    tiny.argv[tiny.argv.index("--work") + 1] = str(tiny.work)
+    tiny.arguments[tiny.arguments.index("--work") + 1] = str(tiny.work)
     done = tiny()
     assert done.returncode in (1, 3), done.stdout + done.stderr
     assert "o space left" in done.stdout + done.stderr

@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from astropy.io import fits
+from command import acs_batch
 from crds_server import CrdsServer
 
 from batch.simulation.visit import Visit
@@ -29,16 +29,9 @@ class Run:
     def __call__(
         self, *options: str, verb: str = "run", **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "batch.cli", verb, "--from", str(self.source)]
-        command += ["--crds-cache", str(self.cache), "--work", str(self.work), *options]
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            env={**os.environ, "MAST_API_TOKEN": SECRET, **environment},
-        )
+        where = ["--from", str(self.source), "--crds-cache", str(self.cache), "--work", str(self.work)]
+        with_secret = {**os.environ, "MAST_API_TOKEN": SECRET, **environment}
+        return acs_batch(verb, *where, *options, environment=with_secret)
 
     def record(self, stage: str) -> dict[str, Any]:
         """The record of the one exposure."""

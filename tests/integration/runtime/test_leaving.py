@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from command import acs_batch
 from programs import events, task_process, until
 
 pytestmark = pytest.mark.slow
@@ -131,8 +131,9 @@ def test_a_run_is_cancelled_from_another_terminal(toys: Any, programs: Any, kind
 
 
 def cancel(work: Path) -> str:
-    argv = [sys.executable, "-m", "batch.cli", "cancel", "--work", str(work)]
-    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = acs_batch("cancel", "--work", str(work), timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_an_interrupted_run_leaves_nothing_on_a_foreign_cluster(toys: Any, programs: Any) -> None:
