@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +99,7 @@ class FitsImage:
                     return np.array(hdus[self.hdu].section[index], dtype=self.dtype, order="C")
             # A memory map touches only the pages of the rectangle. The header is skimmed here, because to
             # parse the 800 cards of a mosaic takes longer than to read a chunk of it.
-            offset, shape = _locate(self.path, self.hdu)
+            offset, shape = _locate(self.path, self.hdu, _state(self.path))
             if shape != self.shape:
                 raise InputError.about(
                     f"{self.path}[{self.hdu}]", f"has shape {shape}, not {self.shape}", "make it again"
@@ -121,7 +123,14 @@ def _unreadable(where: object, error: Exception) -> InputError:
     return InputError.about(where, f"cannot be read ({error})", "check that the file is whole")
 
 
-def _locate(path: str, wanted: int) -> tuple[int, tuple[int, ...]]:
+def _state(path: str) -> tuple[int, int, int]:
+    """What changes when a file is written."""
+    found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=1024)
+def _locate(path: str, wanted: int, state: tuple[int, int, int]) -> tuple[int, tuple[int, ...]]:
     """Where the pixels of an HDU begin, bytes, and their shape, (rows, columns) for an image.
 
     The keywords of an HDU's structure stand in fixed columns (FITS standard 4.0, sections 3.3.1 and 4.2.1).

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from photutils.aperture import CircularAperture
 from scipy.optimize import least_squares
 
 from batch.photometry.sampling import APERTURES, CORE, SKY, Sampling
@@ -96,5 +95,7 @@ def _model(p: Image, x: Image, y: Image) -> Image:
 
 
 def _within(image: Image, centre: tuple[float, float], radius: float) -> float:
+    from photutils.aperture import CircularAperture  # seconds to import
+
     share = CircularAperture(centre, radius).to_mask(method="exact").to_image(image.shape)
     return math.nan if share is None else float(np.sum(share * image))

@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from photutils.detection import find_peaks
-from photutils.utils.exceptions import NoDetectionsWarning
 
 from batch.drizzling.coverage import COMMON_DEPTH
 from batch.drizzling.lazy import FitsImage
@@ -150,6 +148,10 @@ def _isolated(band: _Band, rows: range, sampling: Sampling, most: int) -> list[S
 
 def _peaks(band: _Band, size: int) -> Iterator[tuple[int, int, float]]:
     """Zero-based columns, rows and heights of the local maxima, the highest first."""
+    # seconds to import, and a report only wants cutouts
+    from photutils.detection import find_peaks
+    from photutils.utils.exceptions import NoDetectionsWarning
+
     with warnings.catch_warnings():
         # that there are none is an answer
         warnings.simplefilter("ignore", NoDetectionsWarning)

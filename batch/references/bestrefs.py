@@ -1,7 +1,7 @@
 """Which reference files CRDS names for exposures, and what of them is there.
 
-The crds library runs in a process of its own (`recommend`): it reads its
-environment once, at import.
+The crds library reads its environment once, at import: it runs in a process of its own (`recommend`), or
+in one that is for a single exposure anyway.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import IO, Any
 from batch.config.calibration import ReferencesSettings, switch_values
 from batch.errors import LibraryError, MissingReferenceError, UsageError
 from batch.model.names import plain_name
-from batch.references import custom
+from batch.references import custom, recommend
 from batch.references.location import Cache
 from batch.references.needed import KEYWORDS, NOMINAL, STEPS, needed_keywords, switches_off
 from batch.references.service import NO_SERVER, environment
@@ -29,6 +29,9 @@ from batch.storage.raw import filters
 
 _A_LANE = 200
 """Headers that are worth the second which a process of crds takes to start."""
+
+Ask = Callable[[Mapping[str, str]], dict[str, Any]]
+"""Header to the ``names`` of files, or an ``error``."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ class Resolution:
         return {n: Path(p) for n, p in self.files.items() if n not in own}
 
 
-def resolve(raws: Sequence[Path], settings: ReferencesSettings) -> dict[str, Resolution]:
+def resolve(
+    raws: Sequence[Path], settings: ReferencesSettings, *, here: bool = False
+) -> dict[str, Resolution]:
     """Ask CRDS for the reference files of raw exposures.
 
     Parameters
@@ -73,6 +78,8 @@ def resolve(raws: Sequence[Path], settings: ReferencesSettings) -> dict[str, Res
         Raw files, or their headers alone; their names begin with the rootname. Never written to.
     settings : ReferencesSettings
         With cache and context filled in (`batch.references.context`), and the switches of calibrate.
+    here : bool
+        Import crds in this process, which saves a second; once only, for crds keeps what it has read.
 
     Returns
     -------
@@ -90,11 +97,13 @@ def resolve(raws: Sequence[Path], settings: ReferencesSettings) -> dict[str, Res
         raise UsageError("references.cache: no CRDS cache was given; use --crds-cache DIR, or set CRDS_PATH")
     cache = Cache(settings.cache)
     customs = [custom.parse(text) for text in settings.custom]
+    if here:
+        return _resolve_part(raws, settings, cache, customs, here=True)
     # reading headers and choosing files take turns: with many headers, several processes do both
     lanes = max(1, min(available_cpus(), len(raws) // _A_LANE))
     parts = [raws[n::lanes] for n in range(lanes)]
     with ThreadPoolExecutor(lanes) as pool:
-        found = pool.map(lambda part: _resolve_part(part, settings, cache, customs), parts)
+        found = pool.map(lambda part: _resolve_part(part, settings, cache, customs, here=False), parts)
         return {root: resolution for part in found for root, resolution in part.items()}
 
 
@@ -104,11 +113,16 @@ def available_cpus() -> int:
 
 
 def _resolve_part(
-    raws: Sequence[Path], settings: ReferencesSettings, cache: Cache, customs: Sequence[custom.Custom]
+    raws: Sequence[Path],
+    settings: ReferencesSettings,
+    cache: Cache,
+    customs: Sequence[custom.Custom],
+    *,
+    here: bool,
 ) -> dict[str, Resolution]:
     asked = switch_values(settings.switches)
     found = {}
-    with contextlib.closing(_recommended(raws, asked, cache, settings.context)) as recommended:
+    with contextlib.closing(_recommended(raws, asked, cache, settings.context, here=here)) as recommended:
         for raw, header in recommended:
             root = raw.name.partition("_")[0]
             own = custom.choose(customs, root, filters(header))
@@ -117,41 +131,63 @@ def _resolve_part(
 
 
 def _recommended(
-    raws: Sequence[Path], asked: Mapping[str, str], cache: Cache, context: str
+    raws: Sequence[Path], asked: Mapping[str, str], cache: Cache, context: str, *, here: bool
 ) -> Generator[tuple[Path, dict[str, str]]]:
     """Each raw file with its header as CRDS and the user want it; one process of crds serves all of them."""
     # files that CRDS calls bad are told of, or refused, by whoever asked
     tolerant = {"CRDS_ALLOW_BAD_REFERENCES": "1", "CRDS_ALLOW_BAD_RULES": "1"}
+    pinned = environment(cache, NO_SERVER, context) | tolerant
+    with (_crds_here if here else _crds_beside)(context, pinned) as (looked_at, ask):
+        for raw in raws:
+            header = {**read_header(raw, looked_at), **asked}
+            answer = ask(header)
+            if "names" not in answer:
+                raise LibraryError(
+                    f"crds bestrefs of {raw.name} with context {context} in {cache.root}: {answer['error']}; "
+                    "check the context and the exposure's header"
+                )
+            yield raw, {**header, **answer["names"]}
+
+
+@contextlib.contextmanager
+def _crds_here(context: str, pinned: Mapping[str, str]) -> Iterator[tuple[list[str], Ask]]:
+    """The keywords that crds looks at, and crds itself, imported with that environment."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(pinned)
+    try:
+        looked_at, words = recommend.looked_at(context), ""
+    except Exception as error:  # whatever it is, as in `recommend`
+        looked_at, words = [], recommend.words_of(error)
+    try:
+        yield looked_at, lambda header: {"error": words} if words else recommend.recommend(header, context)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _crds_beside(context: str, pinned: Mapping[str, str]) -> Iterator[tuple[list[str], Ask]]:
+    """The same in a process of its own."""
     command = [sys.executable, "-P", "-m", "batch.references.recommend", context]
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(
-            command,
-            env=environment(cache, NO_SERVER, context) | tolerant,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
+            command, env=pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
         ) as process,
     ):
         assert process.stdin is not None  # PIPE was asked for
         assert process.stdout is not None
+        question, answer = process.stdin, process.stdout
         try:
-            looked_at = json.loads(process.stdout.readline() or "[]")
-            for raw in raws:
-                header = {**read_header(raw, looked_at), **asked}
-                answer = _ask(header, process.stdin, process.stdout)
-                if "names" not in answer:
-                    words = answer.get("error") or _last_line(said)
-                    raise LibraryError(
-                        f"crds bestrefs of {raw.name} with context {context} in {cache.root}: {words}; "
-                        "check the context and the exposure's header"
-                    )
-                yield raw, {**header, **answer["names"]}
+            yield (
+                json.loads(answer.readline() or "[]"),
+                lambda header: _ask(header, question, answer) or {"error": _last_line(said)},
+            )
         finally:
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            process.stdout.close()
+                question.close()
+            answer.close()
 
 
 def _ask(header: Mapping[str, str], question: IO[str], answer: IO[str]) -> dict[str, Any]:

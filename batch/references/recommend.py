@@ -4,7 +4,7 @@ JSON lines in and out: first it says which keywords the context looks at, then i
 
 The public call `crds.getrecommendations` takes 2 ms a header; the ``crds bestrefs`` program, which comes to
 the same names, takes 0.4 s a file. Cache and context are in the environment, where crds looks for them at
-import.
+import: in a process that ends with the one exposure it is for, `bestrefs` calls this instead.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def recommend(header: Mapping[str, str], context: str) -> dict[str, Any]:
         best = crds.getrecommendations(header, context=context, observatory="hst", fast=True)
     except Exception as error:
         # whatever it is: crds raises its own kinds, and those of what it stumbled over
-        return {"error": " ".join(str(error).split()) or type(error).__name__}
+        return {"error": words_of(error)}
     names = {}
     for kind, value in best.items():
         keyword, said = kind.upper(), str(value).strip()
@@ -46,13 +46,23 @@ def recommend(header: Mapping[str, str], context: str) -> dict[str, Any]:
     return {"names": names}
 
 
+def words_of(error: Exception) -> str:
+    """What an error of crds says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def looked_at(context: str) -> list[str]:
+    """Keywords that the rules of a context look at."""
+    from crds.core import heavy_client
+
+    return list(heavy_client.get_context_parkeys(context, "acs"))
+
+
 def main(context: str) -> None:
     """Answer line by line; what the libraries print is kept away from the answers."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    from crds.core import heavy_client
-
-    answers.write(json.dumps(heavy_client.get_context_parkeys(context, "acs")) + "\n")
+    answers.write(json.dumps(looked_at(context)) + "\n")
     for line in sys.stdin:
         answers.write(json.dumps(recommend(json.loads(line), context)) + "\n")
 

@@ -40,7 +40,7 @@ def run(inputs: Inputs, area: Path, settings: ReferencesSettings) -> Outcome:
 
     raw = inputs.file("fetch", "raw")
     root = inputs.exposure.rootname
-    named = resolve([raw], settings)
+    named = resolve([raw], settings, here=True)
     (found,), unknown = obtain.fetch_missing([named[root]], settings)
     if found.missing and settings.missing == "stop":
         raise missing_error({root: found}, unknown)
