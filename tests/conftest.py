@@ -22,11 +22,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
             # they look at one demo
-            return (
-                "demo"
-                if path.endswith(("/test_demo.py", "object_store/test_pipeline.py"))
-                else str(Path(path).parent)
-            )
+            if path.endswith(("/test_demo.py", "object_store/test_pipeline.py")):
+                return "demo"
+            folder = str(Path(path).parent)
+            # long, and with little in common
+            return path if folder.endswith(("integration/pipeline", "unit/calibration")) else folder
 
     # in the order of their collection
     config.option.loadscopereorder = False

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import astropy.io.fits  # noqa: F401
+import astropy.io.fits
+import astropy.table  # noqa: F401
 
 import batch.config  # noqa: F401
 from batch.isolation.nursery import serve
