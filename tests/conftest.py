@@ -24,9 +24,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             # they look at one demo
             if path.endswith(("/test_demo.py", "object_store/test_pipeline.py")):
                 return "demo"
+            # long, and with nothing in common
+            if path.endswith("/test_fuzz.py"):
+                return nodeid
             folder = str(Path(path).parent)
-            # long, and with little in common
-            return path if folder.endswith(("integration/pipeline", "unit/calibration")) else folder
+            # with little in common
+            return path if folder.endswith("integration/pipeline") else folder
 
     # in the order of their collection
     config.option.loadscopereorder = False

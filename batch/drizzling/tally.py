@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 _HALF = 16
 _LOWS = 1 << _HALF
 _PREFIXES = 1 << (31 - _HALF)  # without the sign bit
-_SLICE = 1 << 20  # float64 holds the sum of this many squared lower halves (below 2**52) exactly
+_SLICE = 1 << 18  # fits a processor's cache; float64 holds the sum of 2**20 squared lower halves exactly
 
 Integers = NDArray[np.int64]
 
@@ -126,11 +126,11 @@ def histogram(values: NDArray[np.float32], prefixes: Sequence[int]) -> Histogram
     """The second look: the distinct values that have one of the prefixes, and how often each occurs."""
     bits = np.ascontiguousarray(values, dtype=np.float32).reshape(-1).view(np.uint32)
     wanted = np.asarray(prefixes, dtype=np.int64)
-    table = np.full(_PREFIXES, -1, dtype=np.int64)
+    table = np.full(_PREFIXES, -1, dtype=np.int16)
     table[wanted] = np.arange(wanted.size)
     index = table[bits >> np.uint32(_HALF)]
-    chosen = index >= 0
-    slot = index[chosen] * _LOWS + (bits[chosen] & np.uint32(_LOWS - 1))
+    chosen = np.flatnonzero(index >= 0)
+    slot = index[chosen].astype(np.int64) * _LOWS + (bits[chosen] & np.uint32(_LOWS - 1))
     counts = np.bincount(slot, minlength=wanted.size * _LOWS)
     present = np.flatnonzero(counts)
     found = (wanted[present // _LOWS] << _HALF) + present % _LOWS if wanted.size else present

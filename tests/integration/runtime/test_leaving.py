@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,19 @@ from typing import Any
 import psutil
 import pytest
 from command import acs_batch
-from programs import events, task_process, until
+from programs import Program, events, task_process, until
 
 pytestmark = pytest.mark.slow
 
 
-def start(programs: Any, workers: int = 2) -> list[subprocess.Popen[str]]:
+def start(programs: Any, workers: int = 2) -> list[Program]:
     programs.scheduler()
     made = [programs.worker() for _ in range(workers)]
     programs.await_workers(workers)
     return made
 
 
-def finish(programs: Any, driver: subprocess.Popen[str], code: int = 0) -> str:
+def finish(programs: Any, driver: Program, code: int = 0) -> str:
     assert driver.wait(90) == code, programs.log(driver)
     return programs.log(driver)
 

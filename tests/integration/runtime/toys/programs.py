@@ -1,26 +1,36 @@
-"""A scheduler, workers and a driver as programs of their own, as on somebody else's cluster."""
+"""A scheduler, workers and a driver as programs of their own, as on somebody else's cluster.
+
+They are forked from a process that has imported Dask, which takes longer than many a test.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import multiprocessing
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 
-_HERE = Path(__file__).parent
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    ["distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "batch.runtime.execution"]
+)
 
 _DRIVER = """
-import json, pathlib, sys
-sys.path.insert(0, {toys!r})
+import json, sys
 from batch.config.cluster import ClusterSettings
 from batch.errors import BatchError
 from batch.runtime import cancelling, events
@@ -45,6 +55,55 @@ if __name__ == "__main__":
 """
 
 
+class Program:
+    """One of them, used like a `subprocess.Popen`."""
+
+    def __init__(self, log: Path, program: str, arguments: tuple[str, ...]) -> None:
+        given = (str(log), dict(os.environ), program, arguments)
+        self._process = _SERVER.Process(target=_run, args=given)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int:
+        self._process.join(timeout)
+        status = self.poll()
+        if status is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _run(log: str, environment: dict[str, str], program: str, arguments: tuple[str, ...]) -> None:
+    """In the new process: a script, or the `main` of a module."""
+    with open(log, "ab") as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    # both may have been read before
+    dask.config.refresh()
+    tempfile.tempdir = None
+    os.chdir(Path(log).parent)
+    sys.argv[:] = [program, *arguments]
+    if program.endswith(".py"):
+        runpy.run_path(program, run_name="__main__")
+    else:
+        importlib.import_module(program).main()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -56,44 +115,38 @@ class Programs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.started: list[subprocess.Popen[str]] = []
+        self.started: list[Program] = []
         self.port, self.http = free_port(), free_port()
 
     @property
     def address(self) -> str:
         return f"tcp://127.0.0.1:{self.port}"
 
-    def _start(self, name: str, *argv: str) -> subprocess.Popen[str]:
-        log = (self.folder / f"{name}-{len(self.started)}.log").open("w")
-        with log:
-            process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, text=True, cwd=self.folder)
-        self.started.append(process)
-        return process
+    def _start(self, name: str, program: str, *arguments: str) -> Program:
+        log = self.folder / f"{name}-{len(self.started)}.log"
+        self.started.append(Program(log, program, arguments))
+        return self.started[-1]
 
-    def log(self, process: subprocess.Popen[str]) -> str:
+    def log(self, process: Program) -> str:
         number = self.started.index(process)
         (path,) = self.folder.glob(f"*-{number}.log")
         return path.read_text()
 
-    def scheduler(self) -> subprocess.Popen[str]:
+    def scheduler(self) -> Program:
         ports = ("--port", str(self.port), "--dashboard-address", f"127.0.0.1:{self.http}")
-        return self._start(
-            "scheduler", sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", *ports
-        )
+        return self._start("scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", *ports)
 
-    def worker(self, memory: float = 1e9) -> subprocess.Popen[str]:
+    def worker(self, memory: float = 1e9) -> Program:
         options = ("--nthreads", "1", "--resources", f"memory={memory}", "--memory-limit", "0")
         folder = ("--local-directory", str(self.folder), "--no-dashboard", "--host", "127.0.0.1")
-        return self._start(
-            "worker", sys.executable, "-m", "distributed.cli.dask_worker", self.address, *options, *folder
-        )
+        return self._start("worker", "distributed.cli.dask_worker", self.address, *options, *folder)
 
-    def driver(self, work: Path, shape: tuple[Any, ...] = (2, 3), **settings: Any) -> subprocess.Popen[str]:
+    def driver(self, work: Path, shape: tuple[Any, ...] = (2, 3), **settings: Any) -> Program:
         """A run of the toy pipeline: associations, exposures, pixfracs."""
         script = self.folder / "driver.py"
-        script.write_text(_DRIVER.format(toys=str(_HERE)))
+        script.write_text(_DRIVER)
         given = (json.dumps(settings), str(work), json.dumps(shape))
-        return self._start("driver", sys.executable, str(script), *given)
+        return self._start("driver", str(script), *given)
 
     def await_workers(self, count: int) -> None:
         """A run may start with fewer; these are all there before it does."""
