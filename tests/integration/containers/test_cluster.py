@@ -195,6 +195,6 @@ def test_a_task_too_large_for_every_worker_is_refused_with_the_numbers(site: Sit
         site.drive("--until", "calibrate")
         assert site.wait("driver", timeout=120) == 2
         said = site.logs("driver")
-    assert re.search(r"need more memory than any worker has: calibrate/\S+ needs 0\.2[67] GB", said), said
+    assert re.search(r"need more memory than any worker has: calibrate/\S+ needs 0\.30 GB", said), said
     assert "the largest worker offers 0.25 GB" in said
     assert not records(work)
