@@ -50,9 +50,11 @@ def acs_batch(
 
 
 def _nursery() -> Nursery:
-    if not _kept or not _kept[0].usable:
+    if _kept and not _kept[0].usable:
+        _kept.pop().close()
+    if not _kept:
         # ends with this process
-        _kept[:] = [Nursery(__name__, {**os.environ, "PYTHONPATH": str(Path(__file__).parent)})]
+        _kept.append(Nursery(__name__, {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}))
     return _kept[0]
 
 

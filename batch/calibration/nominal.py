@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from astropy.io import fits
+from astropy.table import Table
 
 from batch.errors import InputError
 from batch.model.observation import Exposure
@@ -68,9 +69,6 @@ def write(keyword: str, raw: Path, exposure: Exposure, folder: Path) -> Path:
     InputError
         If no nominal figures are known for the exposure's mode.
     """
-    # takes as long to import as a small exposure to calibrate, and most need no stand-in
-    from astropy.table import Table
-
     primary = fits.getheader(raw, 0)
     # HRC files have no CCDCHIP; it is 1 then (calibration-steps.md, 1)
     science = (fits.getheader(raw, ("SCI", n)) for n in range(1, exposure.chips + 1))
