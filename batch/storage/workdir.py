@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from batch.errors import StorageError, WorkDirectoryBusyError
 from batch.model.record import Record
 from batch.storage import scratch
-from batch.storage.files import flush, read_json, storage_errors, write_bytes, write_json
+from batch.storage.files import flush, read_json, remove_folder, storage_errors, write_bytes, write_json
 from batch.storage.work import LOG, RECORD, Location
 
 
@@ -110,9 +110,7 @@ class WorkDirectory:
 
     def sweep(self) -> int:
         """Remove the scratch folders of attempts whose process is gone; returns bytes given back."""
-        before = _size(self.scratch)
-        scratch.sweep(self.scratch)
-        return before - _size(self.scratch)
+        return scratch.sweep(self.scratch)
 
     def url(self, name: str) -> str:
         """The path of a file."""
@@ -233,11 +231,11 @@ class WorkDirectory:
 
     def discard(self, task_ids: Iterable[str]) -> int:
         """Remove the products of tasks; returns bytes given back."""
-        return sum(_remove(self.folder(task_id)) for task_id in task_ids)
+        return sum(remove_folder(self.folder(task_id)) for task_id in task_ids)
 
     def discard_failures(self) -> int:
         """Remove all logs and records of failed attempts; returns bytes given back."""
-        freed = _remove(self.failures)
+        freed = remove_folder(self.failures)
         self.create()
         return freed
 
@@ -247,16 +245,6 @@ def _read(path: Path) -> Record | None:
         return read_json(Record, path)
     except (OSError, ValueError):
         return None
-
-
-def _remove(folder: Path) -> int:
-    before = _size(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    return before - _size(folder)
-
-
-def _size(folder: Path) -> int:
-    return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file())
 
 
 def _copy_if_there(source: Path, target: Path) -> None:

@@ -13,8 +13,6 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from filelock import FileLock
-
 from batch.errors import BatchError, StorageError, StorageRefusedError
 from batch.model.record import Record
 from batch.storage import scratch
@@ -109,7 +107,7 @@ class ObjectWork:
         with Lease(self._store, self._lease).held():
             for folder in (self.local / "scratch").iterdir():
                 # workers of another cluster may be at work still; what they leave goes with the next task
-                if folder != self.local / _TASKS:
+                if folder.is_dir() and folder != self.local / _TASKS:
                     shutil.rmtree(folder, ignore_errors=True)
             yield
             self._records.remember()
@@ -118,13 +116,10 @@ class ObjectWork:
     def workspace(self, task_id: str) -> Iterator[Path]:
         """A private folder for one attempt on this machine; those of dead processes are removed first."""
         folder = self.local / _TASKS
-        with contextlib.ExitStack() as stack:
-            with storage_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                # nobody may take a folder that is being made for one of the dead
-                with FileLock(self.local / ".making"):
-                    scratch.sweep(folder)
-                    made = stack.enter_context(scratch.workspace(folder, task_id))
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            scratch.sweep(folder)
+        with scratch.workspace(folder, task_id) as made:
             yield made
 
     def attempt(self, workspace: Path) -> str:
@@ -289,7 +284,5 @@ class ObjectWork:
     def sweep(self) -> int:
         """Remove files that no record names, and what lies on this machine; returns bytes given back."""
         folder = self.local / _TASKS
-        if folder.is_dir():
-            with FileLock(self.local / ".making"):
-                scratch.sweep(folder)
-        return sweeping.unnamed(self._store, self._records) + self._cache.clear()
+        freed = scratch.sweep(folder) if folder.is_dir() else 0
+        return freed + sweeping.unnamed(self._store, self._records) + self._cache.clear()

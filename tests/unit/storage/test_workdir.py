@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,25 @@ def test_scratch_of_the_living_is_left_alone(work: WorkDirectory) -> None:
     with work.workspace(TASK.id) as space:
         work.sweep()
         assert (space / "area").is_dir()
+
+
+def test_scratch_that_is_being_made_is_left_alone(work: WorkDirectory) -> None:
+    """A folder without its lock is one of the dead, unless it is so new that the lock is still to come."""
+    stop = threading.Event()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            work.sweep()
+
+    with ThreadPoolExecutor() as pool:
+        sweeping = pool.submit(sweep)
+        try:
+            for _ in range(200):
+                with work.workspace(TASK.id) as space:
+                    (space / "area" / "a.txt").write_text("x")
+        finally:
+            stop.set()
+        sweeping.result()
 
 
 def test_failures_are_numbered(work: WorkDirectory) -> None:
