@@ -197,6 +197,8 @@ def test_workers_keep_the_process_that_tasks_are_forked_from(toys: Any, client: 
     toys.run(client)
     # a worker that had nothing to do before may have one now
     assert first
+    # what Dask sets for its workers, see `worker.environment`
+    assert not any("MALLOC_TRIM_THRESHOLD_" in psutil.Process(pid).environ() for pid in first)
     assert first <= pids()
     killed = [psutil.Process(pid) for pid in pids()]
     for process in killed:
