@@ -55,6 +55,8 @@ _FOUR = (0.0, 1.0, 2.0, 3.0)
 _SIX = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 _TWELVE = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)
 
+_ROW = tuple(np.uint64(number * LANES) for number in range(STATE))
+"""Where the rows of the state begin (`_row`): as an argument each number would be compiled by itself."""
 _STEPS = np.arange(LANES + 1.0)
 """Whole numbers: there is no vector instruction that makes them from integers of 64 bits."""
 _UPRIGHT = 1e-12
@@ -91,8 +93,8 @@ def _edges(s: Floats, count: int, frame: Frame) -> None:
     left, bottom, right, top, width = frame
     for lane in range(count):
         u = np.uint64(lane)
-        x0, x1, x2, x3 = s[u], s[u + _row(1)], s[u + _row(2)], s[u + _row(3)]
-        y0, y1, y2, y3 = s[u + _row(4)], s[u + _row(5)], s[u + _row(6)], s[u + _row(7)]
+        x0, x1, x2, x3 = s[u], s[u + _ROW[1]], s[u + _ROW[2]], s[u + _ROW[3]]
+        y0, y1, y2, y3 = s[u + _ROW[4]], s[u + _ROW[5]], s[u + _ROW[6]], s[u + _ROW[7]]
         i = np.floor(min(min(x0, x1), min(x2, x3)))
         j = np.floor(min(min(y0, y1), min(y2, y3)))
         x0, x1, x2, x3 = x0 - i, x1 - i, x2 - i, x3 - i
@@ -100,24 +102,24 @@ def _edges(s: Floats, count: int, frame: Frame) -> None:
         x, y = i - left, j - bottom
         # also false where the mapping gave no number
         inside = (x >= 0.0) & (x <= right) & (y >= 0.0) & (y <= top)
-        s[u + _row(20)] = y * width + x if inside else -1.0
+        s[u + _ROW[20]] = y * width + x if inside else -1.0
         a, b, c, d, e = _edge(x0, y0, x1, y1)
-        s[u], s[u + _row(1)], s[u + _row(2)], s[u + _row(3)], s[u + _row(4)] = a, b, c, d, e
+        s[u], s[u + _ROW[1]], s[u + _ROW[2]], s[u + _ROW[3]], s[u + _ROW[4]] = a, b, c, d, e
         a, b, c, d, e = _edge(x1, y1, x2, y2)
-        s[u + _row(5)], s[u + _row(6)], s[u + _row(7)], s[u + _row(8)], s[u + _row(9)] = a, b, c, d, e
+        s[u + _ROW[5]], s[u + _ROW[6]], s[u + _ROW[7]], s[u + _ROW[8]], s[u + _ROW[9]] = a, b, c, d, e
         a, b, c, d, e = _edge(x2, y2, x3, y3)
-        s[u + _row(10)], s[u + _row(11)], s[u + _row(12)], s[u + _row(13)], s[u + _row(14)] = a, b, c, d, e
+        s[u + _ROW[10]], s[u + _ROW[11]], s[u + _ROW[12]], s[u + _ROW[13]], s[u + _ROW[14]] = a, b, c, d, e
         a, b, c, d, e = _edge(x3, y3, x0, y0)
-        s[u + _row(15)], s[u + _row(16)], s[u + _row(17)], s[u + _row(18)], s[u + _row(19)] = a, b, c, d, e
+        s[u + _ROW[15]], s[u + _ROW[16]], s[u + _ROW[17]], s[u + _ROW[18]], s[u + _ROW[19]] = a, b, c, d, e
 
 
 @inner
 def _cut(s: Floats, u: np.uint64, r: float) -> tuple[float, float]:
     """An edge above y = r: x where it begins, and its |dx|."""
-    y1 = s[u + _row(2)]
+    y1 = s[u + _ROW[2]]
     height = y1 - min(max(s[u], r), y1)
-    dx = s[u + _row(3)] * height
-    return s[u + _row(1)] - dx, abs(dx)
+    dx = s[u + _ROW[3]] * height
+    return s[u + _ROW[1]] - dx, abs(dx)
 
 
 @inner
@@ -141,10 +143,10 @@ def _areas(s: Floats, count: int, frame: Frame, columns: Any) -> None:
         at = _row(STATE + r * size)
         for lane in range(count):
             u = np.uint64(lane)
-            p1, p, p_dx, p_factor = (s[u + _row(1)], *_cut(s, u, r), s[u + _row(4)])
-            q1, q, q_dx, q_factor = (s[u + _row(6)], *_cut(s, u + _row(5), r), s[u + _row(9)])
-            v1, v, v_dx, v_factor = (s[u + _row(11)], *_cut(s, u + _row(10), r), s[u + _row(14)])
-            w1, w, w_dx, w_factor = (s[u + _row(16)], *_cut(s, u + _row(15), r), s[u + _row(19)])
+            p1, p, p_dx, p_factor = (s[u + _ROW[1]], *_cut(s, u, r), s[u + _ROW[4]])
+            q1, q, q_dx, q_factor = (s[u + _ROW[6]], *_cut(s, u + _ROW[5], r), s[u + _ROW[9]])
+            v1, v, v_dx, v_factor = (s[u + _ROW[11]], *_cut(s, u + _ROW[10], r), s[u + _ROW[14]])
+            w1, w, w_dx, w_factor = (s[u + _ROW[16]], *_cut(s, u + _ROW[15], r), s[u + _ROW[19]])
             right = 0.0
             for n in range(size):
                 c = size - 1 - n
@@ -162,13 +164,13 @@ def _areas(s: Floats, count: int, frame: Frame, columns: Any) -> None:
         for c in range(size):
             whole += s[u + _row(STATE + c)]
         inverse = 1.0 / whole if whole != 0.0 else 0.0
-        s[u + _row(21)] = inverse
-        s[u + _row(22)] = _ROUNDING * abs(inverse)
+        s[u + _ROW[21]] = inverse
+        s[u + _ROW[22]] = _ROUNDING * abs(inverse)
     for r in range(size):
         at = _row(STATE + r * size)
         for lane in range(count):
             u = np.uint64(lane)
-            inverse, nothing = s[u + _row(21)], s[u + _row(22)]
+            inverse, nothing = s[u + _ROW[21]], s[u + _ROW[22]]
             for c in range(size):
                 area = s[u + at + _row(c)]
                 if r + 1 < size:
@@ -195,10 +197,10 @@ def _add(
     all_sums, all_void = sums.reshape(-1), void.reshape(-1)
     for lane in range(first, last):
         u = np.uint64(lane)
-        if s[u + _row(20)] < 0.0:
+        if s[u + _ROW[20]] < 0.0:
             continue
         # by way of a signed one, for which there is an instruction
-        pixel = np.uint64(np.int64(s[u + _row(20)]))
+        pixel = np.uint64(np.int64(s[u + _ROW[20]]))
         column = np.uint64(start + lane)
         value, weight = np.float64(values[column]), np.float64(weights[column])
         if weight > 0.0:
@@ -263,25 +265,27 @@ def _line(nodes: Floats, step: int, y: float, first: int, last: int, line: Float
 
 @inner
 def _ends(
-    line: Floats, first: int, last: int, step: int, half: float, s: Floats, left: int, right: int
+    line: Floats, first: int, last: int, step: int, half: float, s: Floats, left: np.uint64, right: np.uint64
 ) -> None:
     """Left and right corners of the drops of cells `first` to `last` - 1, interpolated along a line of nodes.
+
+    `left` and `right` are where their rows of the state begin.
 
     Cell k holds the pixels k step to k step + step - 1 (counted from 1); the left corner of its first pixel
     lies in cell k - 1.
     """
     whole = -(-step // VECTOR) * VECTOR
     if first > 0:
-        s[left * LANES] = line[first - 1] + (line[first] - line[first - 1]) / step * (step - half)
+        s[left] = line[first - 1] + (line[first] - line[first - 1]) / step * (step - half)
     else:
-        s[left * LANES] = line[0]
+        s[left] = line[0]
     for cell in range(first, last):
         a, d = line[cell], (line[cell + 1] - line[cell]) / step
         # on to a whole vector: the next cell writes over the rest
-        at = right * LANES + (cell - first) * step
+        at = np.int64(right) + (cell - first) * step
         for t in range(whole):
             s[np.uint64(at + t)] = a + d * (_STEPS[np.uint64(t)] + half)
-        at = left * LANES + (cell - first) * step + 1
+        at = np.int64(left) + (cell - first) * step + 1
         for t in range(whole):
             s[np.uint64(at + t)] = a + d * (_STEPS[np.uint64(t + 1)] - half)
 
@@ -346,10 +350,10 @@ def drop(
         _line(nodes_y, step, row + 1 + half, node, end, lines[3])
         for cell in range(begin, end, together):
             stop = min(cell + together, end)
-            _ends(lines[0], cell, stop, step, half, s, 0, 1)
-            _ends(lines[1], cell, stop, step, half, s, 4, 5)
-            _ends(lines[2], cell, stop, step, half, s, 3, 2)
-            _ends(lines[3], cell, stop, step, half, s, 7, 6)
+            _ends(lines[0], cell, stop, step, half, s, _ROW[0], _ROW[1])
+            _ends(lines[1], cell, stop, step, half, s, _ROW[4], _ROW[5])
+            _ends(lines[2], cell, stop, step, half, s, _ROW[3], _ROW[2])
+            _ends(lines[3], cell, stop, step, half, s, _ROW[7], _ROW[6])
             count = (stop - cell) * step
             start = cell * step - 1
             first, last = max(0, -start), min(count, values.shape[1] - start)
@@ -397,4 +401,6 @@ def drop_mapped(
                 s[6 * LANES + lane] = corners_y[2 * y + 1, x + 1]
                 s[3 * LANES + lane], s[7 * LANES + lane] = corners_x[2 * y + 1, x], corners_y[2 * y + 1, x]
             at = column + begin
-            _share(s, count, 0, count, values[row + y], weights[row + y], at, origin, size, sums, void)
+            _share(
+                s, count, np.int64(0), count, values[row + y], weights[row + y], at, origin, size, sums, void
+            )
