@@ -389,6 +389,7 @@ def drop_mapped(
 
     The others are those of `drop`.
     """
+    first = int(np.int64(0))  # what is given the literal 0 would be compiled for it alone
     rows, columns = corners_x.shape[0] // 2, corners_x.shape[1] // 2
     for y in range(rows):
         for begin in range(0, columns, LANES):
@@ -401,6 +402,4 @@ def drop_mapped(
                 s[6 * LANES + lane] = corners_y[2 * y + 1, x + 1]
                 s[3 * LANES + lane], s[7 * LANES + lane] = corners_x[2 * y + 1, x], corners_y[2 * y + 1, x]
             at = column + begin
-            _share(
-                s, count, np.int64(0), count, values[row + y], weights[row + y], at, origin, size, sums, void
-            )
+            _share(s, count, first, count, values[row + y], weights[row + y], at, origin, size, sums, void)

@@ -6,14 +6,18 @@ child at a time and no other thread, and neither side outlives the other.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
 import os
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from batch.isolation import supervisor
 from batch.isolation.child import Ending, ending, start_supervisor
@@ -103,7 +107,7 @@ def serve(program: Callable[[Sequence[str]], int], title: str) -> int:
     Returns
     -------
     int
-        The exit status: of the nursery when the worker is done with it, and of each of its children.
+        The exit status, when the worker is done with it.
     """
     from setproctitle import setproctitle
 
@@ -118,9 +122,37 @@ def serve(program: Callable[[Sequence[str]], int], title: str) -> int:
             setproctitle(" ".join((title, *asked["arguments"])))
             os.environ.clear()
             os.environ.update(asked["environment"])
-            return program(asked["arguments"])
+            _end(_status(program, asked["arguments"]))
         answer = supervisor.watch(child, asked["timeout"])
         os.chdir("/")
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()
     return 0
+
+
+def _status(program: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """The exit status of a child's program; what it raises is told in the log."""
+    try:
+        return program(arguments)
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    return 1
+
+
+def _end(status: int) -> NoReturn:
+    """End a child in order, but without taking its modules apart, as multiprocessing ends those it forks.
+
+    That would touch, and so copy, all the memory that it shares with the nursery.
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
