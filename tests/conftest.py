@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,19 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts what it puts into the background so, and some tests are about Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# tests go beside one another, and threads of a library would only wait for one another
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+_KERNELS = "from batch.calibration import cte_kernels, kernels, rejection_kernels, sm4_kernels"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With several processes another compiles the calibration's kernels while they wait for the drizzle's."""
+    if config.getoption("numprocesses", None):
+        compiling = subprocess.Popen([sys.executable, "-c", _KERNELS])
+        config.add_cleanup(lambda: compiling.wait() and None)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -49,12 +49,7 @@ SIZES = (2, 3, 4, 6, 12)
 PAD = SIZES[-1]
 """Pixels around a tile that drops at its border may spill into."""
 
-_TWO = (0.0, 1.0)
-_THREE = (0.0, 1.0, 2.0)
-_FOUR = (0.0, 1.0, 2.0, 3.0)
-_SIX = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-_TWELVE = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)
-
+_TWO, _THREE, _FOUR, _SIX, _TWELVE = (tuple(float(c) for c in range(size)) for size in SIZES)
 _ROW = tuple(np.uint64(number * LANES) for number in range(STATE))
 """Where the rows of the state begin (`_row`): as an argument each number would be compiled by itself."""
 _STEPS = np.arange(LANES + 1.0)
@@ -269,10 +264,8 @@ def _ends(
 ) -> None:
     """Left and right corners of the drops of cells `first` to `last` - 1, interpolated along a line of nodes.
 
-    `left` and `right` are where their rows of the state begin.
-
     Cell k holds the pixels k step to k step + step - 1 (counted from 1); the left corner of its first pixel
-    lies in cell k - 1.
+    lies in cell k - 1. `left` and `right` are where their rows of the state begin.
     """
     whole = -(-step // VECTOR) * VECTOR
     if first > 0:
