@@ -20,12 +20,15 @@ _KEYWORDS = ("TARGNAME", "PROPOSID", "EXPTIME")
 
 
 def needs(association: Association, exposure: Exposure | None, settings: Settings) -> Needs:
-    """Libraries, bands of the mosaic, pictures; the mosaic and its weight are read once."""
+    """Libraries, bands of the mosaic, pictures; the mosaic and its weight are read once.
+
+    Measured: 0.26 GB at 3,026 x 3,866 output pixels, 0.30 GB at 9,264 x 9,240.
+    """
     scales = settings.sweep.scale or (settings.combine.scale,)
     pixels = max(output_pixels(association, scale) for scale in scales)
     seconds = 5 + 1e-7 * pixels
     return Needs(
-        memory=255_000_000 + 60 * settings.report.preview**2,
+        memory=285_000_000 + 60 * settings.report.preview**2,
         seconds=seconds,
         timeout=600 + 20 * seconds,
     )
