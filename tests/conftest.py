@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """With several processes another compiles the calibration's kernels while they wait for the drizzle's."""
     if config.getoption("numprocesses", None):
         compiling = subprocess.Popen([sys.executable, "-c", _KERNELS])
-        config.add_cleanup(lambda: compiling.wait() and None)
+        config.add_cleanup(compiling.wait)
 
 
 @pytest.hookimpl(optionalhook=True)

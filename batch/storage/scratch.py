@@ -40,6 +40,8 @@ def workspace(scratch: Path, task_id: str) -> Iterator[Path]:
 
 def sweep(scratch: Path) -> int:
     """Remove the folders of attempts whose process is gone; returns bytes given back."""
+    if not scratch.is_dir():
+        return 0
     with _gate(scratch):
         dead = [folder for folder in scratch.iterdir() if not _owned(folder)]
     return sum(remove_folder(folder) for folder in dead)

@@ -117,7 +117,6 @@ class ObjectWork:
         """A private folder for one attempt on this machine; those of dead processes are removed first."""
         folder = self.local / _TASKS
         with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             scratch.sweep(folder)
         with scratch.workspace(folder, task_id) as made:
             yield made
@@ -283,6 +282,5 @@ class ObjectWork:
 
     def sweep(self) -> int:
         """Remove files that no record names, and what lies on this machine; returns bytes given back."""
-        folder = self.local / _TASKS
-        freed = scratch.sweep(folder) if folder.is_dir() else 0
+        freed = scratch.sweep(self.local / _TASKS)
         return freed + sweeping.unnamed(self._store, self._records) + self._cache.clear()

@@ -30,4 +30,4 @@ def test_the_number_of_workers_changes_no_digit(maps: Maps, tmp_path: Path, work
         n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
     )
     with cluster, distributed.Client(cluster):
-        xr.testing.assert_identical(statistics(paths, box_size=64, tile=40, chunk=160), plain)
+        xr.testing.assert_identical(statistics(paths, box_size=64, tile=40, chunk=80), plain)

@@ -151,7 +151,7 @@ def test_damage_is_refused_or_harmless(exposure: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(1000, 2000, 250))
+@pytest.mark.parametrize("first", range(1000, 2500, 250))
 def test_much_damage_is_refused_or_harmless(exposure: Any, first: int) -> None:
     attack(exposure, range(first, first + 250))
 
@@ -183,12 +183,12 @@ def look(exposure: Any, damaged: Path, sound_frame: Frame) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(20000, 29000, 1800))
+@pytest.mark.parametrize("first", range(20000, 28500, 1700))
 def test_damaged_headers_and_tables(exposure: Any, first: int) -> None:
     refused = 0
     frame = Frame.of(read_image(exposure.raw), exposure.raw, exposure.jref, 1)
     look_up_ccdtab(frame)
-    for seed in range(first, first + 1800):
+    for seed in range(first, first + 1700):
         path, content, deed = Vandal(exposure, seed).damage()
         try:
             look(exposure, path, frame)
@@ -198,4 +198,4 @@ def test_damaged_headers_and_tables(exposure: Any, first: int) -> None:
             raise AssertionError(f"seed {seed}, {deed}: {error!r}") from error
         finally:
             path.write_bytes(content)
-    assert 400 < refused < 1780
+    assert 400 < refused < 1680

@@ -24,6 +24,7 @@ class Isolated(ABC):
     """Runs Python text in `folder`, in a process of its own."""
 
     environment = ENVIRONMENT
+    waiting = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

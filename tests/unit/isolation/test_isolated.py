@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from conftest import Isolated
 
 SLEEP = "[sys.executable, '-c', 'import time; time.sleep(600)']"
-WAIT = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 
 def gone(*processes: psutil.Process) -> bool:
@@ -132,6 +131,6 @@ def test_a_child_dies_with_what_watches_it(isolated: Isolated) -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(ChildKilledError, match="supervisor was killed; run again"):
-        isolated.run(WAIT, timeout=60)
+        isolated.run(isolated.waiting, timeout=60)
     killer.join()
     assert gone(*watched)

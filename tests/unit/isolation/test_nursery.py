@@ -17,8 +17,6 @@ from batch.isolation.ending import end_children
 if TYPE_CHECKING:
     from conftest import Forked
 
-WAIT = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-
 
 def test_no_child_sees_what_another_left(forked: Forked) -> None:
     forked.run("import os, sys; os.environ['LEFT'] = sys.left = 'behind'; os.chdir('/')")
@@ -74,7 +72,7 @@ def test_a_folder_that_is_gone(forked: Forked) -> None:
 
 def test_children_of_a_folder_can_be_ended_from_outside(forked: Forked) -> None:
     endings = []
-    thread = threading.Thread(target=lambda: endings.append(forked.run(WAIT)))
+    thread = threading.Thread(target=lambda: endings.append(forked.run(forked.waiting)))
     thread.start()
     forked.heard()
     assert end_children(forked.folder / "other") == 0
@@ -99,7 +97,7 @@ def test_a_child_dies_when_the_nursery_is_closed(forked: Forked) -> None:
 
     def wait() -> None:
         with pytest.raises(ChildKilledError) as caught:
-            forked.run(WAIT)
+            forked.run(forked.waiting)
         raised.append(caught)
 
     thread = threading.Thread(target=wait)
