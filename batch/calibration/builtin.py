@@ -61,7 +61,8 @@ class BuiltinEngine:
         seconds = 3 + (2.5e-6 if corrects_cte else 1e-7) * pixels
         if may_leave_stripes(exposure):
             memory, seconds = max(memory, 380e6 + 66 * pixels), seconds + 4
-        return Needs(memory=int(memory), seconds=seconds, timeout=3600.0)
+        imports = ("batch.calibration.stages",)
+        return Needs(memory=int(memory), seconds=seconds, timeout=3600.0, imports=imports)
 
     def calibrate(
         self, raw: Path, jref: Path, area: Path, threads: int, *, destripe: bool = False

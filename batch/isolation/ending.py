@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -26,14 +27,22 @@ def end_children(below: Path) -> int:
         How many there were.
     """
     ended = 0
-    for supervisor in psutil.Process().children():
+    for supervisor in _supervisors():
         with contextlib.suppress(psutil.Error):
             # its own folder is that of its child while it has one
             if not Path(supervisor.cwd()).is_relative_to(below):
                 continue
             for child in supervisor.children():
-                # the leader of the group is the child itself
+                # the leader of the group is the child itself; a branch leads none
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(child.pid, signal.SIGKILL)
-                ended += 1
+                    ended += 1
     return ended
+
+
+def _supervisors() -> Iterator[psutil.Process]:
+    for own in psutil.Process().children():
+        yield own
+        # the branches of a nursery are of its group, while children lead their own
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            yield from (p for p in own.children() if os.getpgid(p.pid) == own.pid)

@@ -1,7 +1,8 @@
 """A supervisor that stays, with libraries imported: each of its children is forked instead of started anew.
 
 Importing what every task needs takes longer than many a task. Like `batch.isolation.supervisor` it has one
-child at a time and no other thread, and neither side outlives the other.
+child at a time and no other thread, and neither side outlives the other. What only some need is imported by a
+fork of it (`batch.isolation.branch`), from which theirs are forked.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from batch.isolation import supervisor
+from batch.isolation.branch import Branch
 from batch.isolation.child import Ending, ending, start_supervisor
 
 
@@ -53,6 +55,8 @@ class Nursery:
         log: Path,
         timeout: float,
         environment: Mapping[str, str],
+        modules: Sequence[str] = (),
+        room: int = 0,
     ) -> Ending:
         """Run its program with some arguments in a child, to the end.
 
@@ -61,6 +65,11 @@ class Nursery:
         arguments : sequence of str
         cwd, log, timeout, environment
             As for `batch.isolation.child.run`.
+        modules : sequence of str
+            What the child needs to have imported, besides what the program imports: it is kept imported for
+            the next one, in a `batch.isolation.branch`, of which there is one at most.
+        room : int
+            Bytes that such a branch may keep while a child runs that does not need it.
 
         Raises
         ------
@@ -73,6 +82,8 @@ class Nursery:
             "log": str(log.absolute()),
             "timeout": timeout,
             "environment": dict(environment),
+            "modules": list(modules),
+            "room": room,
         }
         started = time.monotonic()
         answer = b""
@@ -109,25 +120,44 @@ def serve(program: Callable[[Sequence[str]], int], title: str) -> int:
     int
         The exit status, when the worker is done with it.
     """
-    from setproctitle import setproctitle
-
     # what is there now is never looked at again, so that children share its memory
     gc.collect()
     gc.freeze()
+    branch: Branch | None = None
     while line := sys.stdin.buffer.readline():
         asked = json.loads(line)
-        child = supervisor.fork(asked["cwd"], asked["log"])
-        if child == 0:
-            # needs the environment where it was at the start
-            setproctitle(" ".join((title, *asked["arguments"])))
-            os.environ.clear()
-            os.environ.update(asked["environment"])
-            _end(_status(program, asked["arguments"]))
-        answer = supervisor.watch(child, asked["timeout"])
-        os.chdir("/")
+        modules = asked["modules"]
+        if branch is not None and not branch.stays(modules, asked["room"]):
+            branch.close()
+            branch = None
+        if modules:
+            branch = branch or Branch(modules, lambda: serve(program, title))
+            answer = branch.run(asked)
+            if answer is None:
+                # what has killed it was meant for the child
+                answer = branch.close()
+                branch = None
+        else:
+            answer = _fork(program, title, asked)
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()
     return 0
+
+
+def _fork(program: Callable[[Sequence[str]], int], title: str, asked: Mapping[str, Any]) -> dict[str, object]:
+    """Run the program in a child, to the end."""
+    from setproctitle import setproctitle
+
+    child = supervisor.fork(asked["cwd"], asked["log"])
+    if child == 0:
+        # needs the environment where it was at the start
+        setproctitle(" ".join((title, *asked["arguments"])))
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        _end(_status(program, asked["arguments"]))
+    answer = supervisor.watch(child, asked["timeout"])
+    os.chdir("/")
+    return answer
 
 
 def _status(program: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:

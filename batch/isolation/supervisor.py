@@ -107,9 +107,15 @@ def watch(child: int, timeout: float) -> dict[str, object]:
             watched = [ended]
             deadline = time.monotonic() + 3600
     os.close(ended)
-    _, status, usage = os.wait4(child, 0)
+    answer = collect(child, timed_out)
     # what the child may have left running shares its group
     _kill_group(child, signal.SIGKILL)
+    return answer
+
+
+def collect(child: int, timed_out: bool = False) -> dict[str, object]:
+    """How a child of this process ended, as `watch` tells it."""
+    _, status, usage = os.wait4(child, 0)
     return {
         "status": status,
         "maxrss": usage.ru_maxrss * 1024,
@@ -118,15 +124,19 @@ def watch(child: int, timeout: float) -> dict[str, object]:
     }
 
 
+def go_first() -> None:
+    """Where memory runs out, the kernel is to take this process, never the worker that tells of it."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")
+
+
 def _enter(supervisor: int, cwd: str, log: str) -> None:
     """In the child: the kernel kills it when its supervisor ends."""
     os.setpgid(0, 0)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         os._exit(1)
-    # where memory runs out, the kernel is to take the task, never the worker that tells of it
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-        score.write("1000")
+    go_first()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):

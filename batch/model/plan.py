@@ -30,6 +30,8 @@ class Needs:
     together: int | None = None
     """Bytes more for each further task of the same stage and inputs that runs in the same process; None if
     every task runs alone."""
+    imports: tuple[str, ...] = ()
+    """Modules that take a second or more to import: a worker may keep them imported for the next task."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def started(request: Request) -> None:
             "run": request.run,
             "tasks": [t.id for t in request.tasks],
             "worker": worker.address,
-            "memory": int(worker.state.total_resources.get("memory", 0)),
+            "memory": memory(worker),
             "host": socket.gethostname(),
         }
         worker.log_event(TOPIC_STARTED, message)
@@ -32,6 +32,11 @@ def ended(request: Request, records: Sequence[Record]) -> None:
         asked = {t.id: process.needs.memory for process in request.processes() for t in process.tasks}
         tasks = [(r.stage, r.status.value, r.usage.wall, r.usage.peak_memory, asked[r.id]) for r in records]
         worker.log_event(TOPIC_FINISHED, {"run": request.run, "tasks": tasks})
+
+
+def memory(worker: Any) -> int:
+    """Bytes that tasks may plan with on a Dask worker; 0 without one."""
+    return int(worker.state.total_resources.get("memory", 0)) if worker is not None else 0
 
 
 def dask_worker() -> Any:

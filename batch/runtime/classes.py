@@ -12,7 +12,7 @@ from batch.model.plan import Task
 KEPT = 384 * 2**20
 """Bytes that a worker itself takes of its container or job. Measured: 110 MB for interpreter, Dask and
 dashboard, and as much for its nanny; 75 MB for the process that tasks are forked from; the rest is for growth
-over days."""
+over days. What that process keeps imported for some of them has its place in what tasks plan with."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 """What libraries read their number of threads from, as in `batch.runtime.worker.environment`."""
 _STEP = 256 * 2**20

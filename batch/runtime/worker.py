@@ -134,13 +134,16 @@ def _attempt(request: Request, work: Work, workspace: Path) -> tuple[Record, ...
             attempt=work.attempt(workspace),
         )
         write_json(workspace / "request.json", request)
-        with lending.lent(announcing.dask_worker(), environment(1)) as nursery:
+        worker = announcing.dask_worker()
+        with lending.lent(worker, environment(1)) as nursery:
             ending = nursery.run(
                 [str(workspace)],
                 cwd=workspace / "area",
                 log=workspace / LOG,
                 timeout=needs.timeout,
                 environment=environment(needs.threads),
+                modules=needs.imports,
+                room=announcing.memory(worker) - needs.memory,
             )
         # tasks that shared a process share its time; each needed all of its memory
         share = len(request.tasks)

@@ -46,6 +46,7 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
         memory=400_000_000 + 20 * pixels,
         seconds=4 + 0.7 * count + 2.4e-7 * pixels * chips,
         timeout=1200 + 60 * count,
+        imports=("drizzlepac",),
     )
 
 

@@ -30,6 +30,7 @@ def needs(association: Association, exposure: Exposure | None, settings: Setting
         memory=round(320_000_000 + 80 * chip + 12 * output),
         seconds=6 + 7e-7 * pixels + 1e-7 * output,
         timeout=1800 + 600 * len(association.exposures),
+        imports=("drizzlepac",),
     )
 
 

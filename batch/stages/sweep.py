@@ -49,6 +49,7 @@ def needs(association: Association, drizzle: Drizzle, settings: Settings) -> Nee
         memory=round(330_000_000 + 40 * chip + 12 * output),
         seconds=5 + 2e-7 * pixels + 4e-8 * output,
         timeout=timeout,
+        imports=("drizzlepac",),
     )
 
 

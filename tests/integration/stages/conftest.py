@@ -20,7 +20,7 @@ from batch.model.drizzle import Drizzle, combinations
 from batch.model.observation import Association, Exposure
 from batch.model.plan import Task, expand
 from batch.model.record import Record, Status
-from batch.runtime import lending
+from batch.runtime import announcing, lending
 from batch.runtime.request import Request
 from batch.runtime.worker import environment, execute
 from batch.stages import align, calibrate, combine, fetch, references, report, select, statistics, sweep, wcs
@@ -36,15 +36,14 @@ _kept: list[Nursery] = []
 
 
 @contextlib.contextmanager
-def drizzlepac_at_hand(settings: Settings, stage: str) -> Iterator[None]:
-    """Tasks that call drizzlepac are forked from a process that has imported it: that takes 3 s and more."""
-    if stage not in ("align", "combine") and (stage, settings.sweep.engine) != ("sweep", "astrodrizzle"):
-        yield
-        return
+def one_worker() -> Iterator[None]:
+    """Tasks are forked from one process, as on a worker that has memory for anything."""
     if not _kept:
-        programs = str(Path(__file__).parent / "programs")
-        _kept.append(Nursery("drizzlepac_nursery", {**environment(1), "PYTHONPATH": programs}))
-    with mock.patch.object(lending, "lent", return_value=contextlib.nullcontext(_kept[0])):
+        _kept.append(Nursery(lending.PROGRAM, environment(1)))
+    with (
+        mock.patch.object(lending, "lent", return_value=contextlib.nullcontext(_kept[0])),
+        mock.patch.object(announcing, "memory", return_value=2**40),
+    ):
         yield
 
 
@@ -84,7 +83,7 @@ class Bench:
             settings=self.settings.model_dump(mode="json"),
             work=self.work.location,
         )
-        with drizzlepac_at_hand(self.settings, tasks[0].stage):
+        with one_worker():
             made = execute(request, *(self.records[name] for name in tasks[0].upstream))
         self.records |= {record.id: record for record in made}
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,16 @@ def test_a_smaller_drop_leaves_the_weight_less_even(swept: Bench) -> None:
         inner = weight[100:-100, 100:-100]
         spread[name] = inner.std() / np.median(inner)
     assert spread["pf0.5"] > 2 * spread["pf1.0"]
+
+
+def test_what_takes_long_to_import_is_imported_before_the_tasks(swept: Bench) -> None:
+    """By modules that there are: a name that is none would only cost time."""
+    asked = {t.stage: t.needs.imports for t in swept.tasks.values() if t.needs.imports}
+    assert asked.pop("calibrate") == ("batch.calibration.stages",)
+    assert set(asked) - {"sweep"} == {"align", "combine"}
+    assert ("sweep" in asked) is (swept.settings.sweep.engine == "astrodrizzle")
+    assert {*asked.values()} == {("drizzlepac",)}
+    assert all(find_spec(m) for t in swept.tasks.values() for m in t.needs.imports)
 
 
 def test_only_what_belongs_there_is_published(swept: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The two ways to a process of its own, with one face."""
+"""The ways to a process of its own, with one face."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Isolated(ABC):
 
     environment = ENVIRONMENT
     waiting = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    outlives = "os.getppid()"
+    """The process that is there for the next one as well."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -79,13 +81,20 @@ class Started(Isolated):
 class Forked(Isolated):
     """A fork of a nursery's process."""
 
+    modules: tuple[str, ...] = ()
+
     def __init__(self, folder: Path, nursery: Nursery) -> None:
         super().__init__(folder)
         self.nursery = nursery
 
     def run(self, code: str, timeout: float = 30, environment: Mapping[str, str] = ENVIRONMENT) -> Ending:
         return self.nursery.run(
-            [code], cwd=self.folder, log=self.folder / "log", timeout=timeout, environment=environment
+            [code],
+            cwd=self.folder,
+            log=self.folder / "log",
+            timeout=timeout,
+            environment=environment,
+            modules=self.modules,
         )
 
     def text(self, code: str) -> str:
@@ -93,13 +102,20 @@ class Forked(Isolated):
             "import os; from pathlib import Path; from batch.isolation.nursery import Nursery\n"
             f"here = Path({str(self.folder)!r})\n"
             f"Nursery('nursery_program', dict(os.environ)).run([{code!r}], cwd=here, log=here / 'log', "
-            "timeout=600, environment=dict(os.environ))"
+            f"timeout=600, environment=dict(os.environ), modules={self.modules})"
         )
 
     @property
     def process(self) -> psutil.Process:
         """The nursery's."""
         return psutil.Process(self.nursery._process.pid)
+
+
+class Branched(Forked):
+    """A fork of a nursery's branch."""
+
+    modules = ("heavy",)
+    outlives = "__import__('psutil').Process().parent().ppid()"
 
 
 @pytest.fixture
@@ -114,7 +130,12 @@ def forked(tmp_path: Path) -> Iterator[Forked]:
     nursery.close()
 
 
-@pytest.fixture(params=["started", "forked"])
+@pytest.fixture
+def branched(forked: Forked) -> Branched:
+    return Branched(forked.folder, forked.nursery)
+
+
+@pytest.fixture(params=["started", "forked", "branched"])
 def isolated(request: pytest.FixtureRequest) -> Isolated:
     made: Isolated = request.getfixturevalue(request.param)
     return made

@@ -49,7 +49,7 @@ def test_the_kernel_takes_the_child_first_when_memory_runs_out(isolated: Isolate
     """And not the worker, however large that is, nor what forks the others."""
     isolated.run(
         "import os\n"
-        "for process in ('self', os.getppid()):\n"
+        f"for process in ('self', {isolated.outlives}):\n"
         "    print(open(f'/proc/{process}/oom_score_adj').read(), end='')"
     )
     assert isolated.said == ["1000", Path("/proc/self/oom_score_adj").read_text().strip()]
@@ -121,6 +121,7 @@ def test_a_child_dies_with_its_worker(isolated: Isolated) -> None:
     assert gone(*processes)
 
 
+@pytest.mark.parametrize("isolated", ["started", "forked"], indirect=True)
 def test_a_child_dies_with_what_watches_it(isolated: Isolated) -> None:
     watched: list[psutil.Process] = []
 

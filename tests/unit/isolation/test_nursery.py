@@ -110,10 +110,12 @@ def test_a_child_dies_when_the_nursery_is_closed(forked: Forked) -> None:
     assert not alive
 
 
-def test_the_program_of_tasks_has_one_thread() -> None:
-    """A fork takes along no other; libraries that start some at import have no place in it."""
+@pytest.mark.parametrize("modules", [(), ("batch.calibration.stages",), ("drizzlepac",)])
+def test_the_program_of_tasks_has_one_thread(modules: tuple[str, ...]) -> None:
+    """A fork takes along no other; libraries that start some at import have no place in it or a branch."""
     code = (
         "import os, sys; sys.argv = ['x']; import batch.runtime.nursery\n"
+        f"for module in {modules}: __import__(module)\n"
         "print(len(os.listdir('/proc/self/task')), 'numba' in sys.modules)"
     )
     from batch.runtime.worker import environment
@@ -121,4 +123,4 @@ def test_the_program_of_tasks_has_one_thread() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(1), capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["1", "False"]
+    assert done.stdout.split() == ["1", str("batch.calibration.stages" in modules)]

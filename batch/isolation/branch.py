@@ -1,0 +1,99 @@
+"""A fork of a nursery that has imported more, for those of its children that need it.
+
+So they do not import it one after the other, and the others do not carry it: a child's memory begins with
+that of the process from which it was forked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from batch.isolation.supervisor import collect, go_first
+
+
+class Branch:
+    """The side of the nursery.
+
+    Parameters
+    ----------
+    modules : sequence of str
+        What it imports. A module that cannot be imported is left to the children, in whose log that belongs.
+    serve : callable
+        What it does then: read questions from standard input and answer them on standard output, as the
+        nursery itself does, until the nursery closes the one or has ended.
+    """
+
+    def __init__(self, modules: Sequence[str], serve: Callable[[], object]) -> None:
+        self.modules = tuple(modules)
+        asked, questions = os.pipe()
+        answers, told = os.pipe()
+        self._process = os.fork()
+        if self._process == 0:
+            try:
+                # nothing of the nursery's own pipes is left, so that both of its sides see each other's end
+                for pipe in (questions, answers):
+                    os.close(pipe)
+                os.dup2(asked, 0)
+                os.dup2(2, 1)
+                go_first()
+                for module in self.modules:
+                    with contextlib.suppress(Exception):
+                        importlib.import_module(module)
+                sys.stdout.flush()
+                os.dup2(told, 1)
+                serve()
+            finally:
+                os._exit(0)
+        os.close(asked)
+        os.close(told)
+        self._questions, self._answers = os.fdopen(questions, "wb"), os.fdopen(answers, "rb")
+
+    def stays(self, modules: Sequence[str], room: int) -> bool:
+        """Whether it is of use to the next child, or does no harm: that needs none, and leaves room for it.
+
+        What it shares with the nursery counts as its own.
+        """
+        if select.select([self._answers], [], [], 0)[0]:  # it was killed while it waited
+            return False
+        if modules:
+            return self.modules == tuple(modules)
+        pages = Path(f"/proc/{self._process}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE") <= room
+
+    def run(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Have a child do something, to its end.
+
+        Parameters
+        ----------
+        asked : mapping
+            The question, as a nursery reads it.
+
+        Returns
+        -------
+        dict or None
+            The answer, or None if the branch was killed. When standard input is closed, this process ends,
+            and with it the branch and its child.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._questions.write(json.dumps({**asked, "modules": []}).encode() + b"\n")
+            self._questions.flush()
+        ready, _, _ = select.select([self._answers.fileno(), 0], [], [])
+        if self._answers.fileno() not in ready:
+            os._exit(1)
+        answer = self._answers.readline()
+        return json.loads(answer) if answer else None
+
+    def close(self) -> dict[str, object]:
+        """End it; how it ended, as a nursery tells it of a child."""
+        with contextlib.suppress(BrokenPipeError):
+            self._questions.close()
+        self._answers.close()
+        return collect(self._process)
