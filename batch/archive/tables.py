@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from batch.errors import InputError, UnsafeNameError
+from batch.errors import InputError
 from batch.model.names import rootname
-from batch.storage.planes import walk
-
-_FORM = re.compile(r"(\d{0,9})([LXBIJKAEDCMPQ])")
-_WIDTHS = dict(zip("LBIJKAEDCMPQ", (1, 1, 2, 4, 8, 1, 4, 8, 8, 16, 8, 16), strict=True))
+from batch.storage.tables import Columns, read_columns
 
 
 @dataclass(frozen=True)
@@ -40,11 +36,11 @@ def read_table(path: Path) -> tuple[Row, ...]:
         If a member's name is no rootname.
     """
     try:
-        columns = _columns(path)
-        names, kinds = ([_text(v) for v in columns[c]] for c in ("MEMNAME", "MEMTYPE"))
-        present = [v == b"T" for v in columns.get("MEMPRSNT", ())] or [True] * len(names)
-    except UnsafeNameError:
-        raise
+        table = next(read_columns(path), None)
+        if table is None:
+            raise ValueError("there is no table in it")
+        names, kinds = (_texts(table, c) for c in ("MEMNAME", "MEMTYPE"))
+        present = [v in (True, "T") for v in table.arrays.get("MEMPRSNT", np.ones(table.rows, bool)).tolist()]
     except (InputError, OSError, LookupError, TypeError, ValueError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise _broken(path, text) from None
@@ -58,36 +54,11 @@ def read_table(path: Path) -> tuple[Row, ...]:
     return rows
 
 
-def _columns(path: Path) -> dict[str, list[bytes]]:
-    """The bytes of each value of the first table, by column.
-
-    Read here because a general reader takes ten times as long, and there may be thousands of tables.
-
-    Source: FITS standard 4.0, section 7.3.
-    """
-    for header, offset in walk(path):
-        if header.get("XTENSION") != "BINTABLE":
-            continue
-        width, rows = int(header["NAXIS1"]), int(header["NAXIS2"])
-        with path.open("rb") as stream:
-            stream.seek(offset)
-            content = stream.read(width * rows)
-        found, start = {}, 0
-        for n in range(1, int(header["TFIELDS"]) + 1):
-            form = _FORM.match(str(header[f"TFORM{n}"]).strip())
-            if form is None:
-                raise ValueError(f"TFORM{n} cannot be read")
-            repeat = int(form[1] or 1)
-            end = start + (-(-repeat // 8) if form[2] == "X" else repeat * _WIDTHS[form[2]])
-            name = str(header.get(f"TTYPE{n}", "")).strip().upper()
-            found[name] = [content[row * width + start : row * width + end] for row in range(rows)]
-            start = end
-        return found
-    raise ValueError("there is no table in it")
-
-
-def _text(value: bytes) -> str:
-    return value.partition(b"\0")[0].decode("ascii").strip()
+def _texts(table: Columns, name: str) -> list[str]:
+    texts = table.arrays[name]
+    if texts.dtype.kind != "U" or not all(text.isascii() for text in texts.tolist()):
+        raise ValueError(f"column {name} holds no text")
+    return [text.strip() for text in texts.tolist()]
 
 
 def working_copy(source: Path, target: Path) -> None:

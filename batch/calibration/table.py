@@ -5,7 +5,6 @@ Source: calibration-steps specification, sections 3 (table matching) and 9.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.io import fits
 
 from batch.errors import InputError
-from batch.storage.planes import as_number, extname, value_of, walk
+from batch.storage.tables import read_columns
 
-_MOST_COLUMNS = 999
-_FORM = re.compile(r"(\d{0,9})([LXBIJKAEDCMPQ])")
-_WIDTHS = dict(zip("LBIJKAEDCMPQ", (1, 1, 2, 4, 8, 1, 4, 8, 8, 16, 8, 16), strict=True))
 Mask = npt.NDArray[np.bool_]
 
 
@@ -139,46 +134,5 @@ def read_tables(path: Path) -> Iterator[Table]:
     InputError
         If the file is damaged.
     """
-    for header, _ in walk(path):  # refuses a truncated file before anything warns about it
-        if value_of(header, "XTENSION", path) == "BINTABLE":
-            _check_layout(header, f"{path}[{extname(header) or 'table'}]")
-    try:
-        with path.open("rb") as stream, fits.open(stream, memmap=False) as hdus:
-            for hdu in hdus[1:]:
-                if isinstance(hdu, fits.BinTableHDU):
-                    yield _table(path, hdu)
-    except InputError:
-        raise
-    except Exception as error:  # astropy raises many kinds for damaged tables
-        raise InputError.about(path, f"a table cannot be read ({error})", "fetch the file again") from error
-
-
-def _check_layout(header: Any, where: str) -> None:
-    """Refuse a table whose columns do not fill its rows: a reader would allocate whatever it says."""
-    count = int(as_number(header, "TFIELDS", where))
-    if not 0 < count <= _MOST_COLUMNS:
-        raise InputError.about(where, f"TFIELDS = {count} is impossible", "fetch the file again")
-    width = 0
-    for n in range(1, count + 1):
-        form = str(value_of(header, f"TFORM{n}", where)).strip()
-        match = _FORM.match(form)
-        if match is None:
-            raise InputError.about(where, f"TFORM{n} = {form!r} cannot be read", "fetch the file again")
-        repeat = int(match[1] or 1)
-        width += -(-repeat // 8) if match[2] == "X" else repeat * _WIDTHS[match[2]]
-    row, rows = (int(as_number(header, k, where)) for k in ("NAXIS1", "NAXIS2"))
-    if width != row or width == 0 or rows < 0:
-        what = f"its columns take {width} bytes a row, NAXIS1 is {row}"
-        raise InputError.about(where, what, "fetch the file again")
-
-
-def _table(path: Path, hdu: Any) -> Table:
-    data = hdu.data
-    columns = {name.upper(): _native(np.asarray(data[name])) for name in hdu.columns.names}
-    return Table(path, hdu.name.upper(), columns, len(data))
-
-
-def _native(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if column.dtype.kind in "iuf":
-        return column.astype(column.dtype.newbyteorder("="))
-    return column
+    for table in read_columns(path):
+        yield Table(path, table.name, table.arrays, table.rows)
