@@ -12,7 +12,8 @@ import json
 import os
 import select
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ class Branch:
     ----------
     modules : sequence of str
         What it imports. A module that cannot be imported is left to the children, in whose log that belongs.
+    log : str
+        Of the child that it is made for: takes what the modules say.
     serve : callable
         What it does then: read questions from standard input and answer them on standard output, as the
         nursery itself does, until the nursery closes the one or has ended.
     """
 
-    def __init__(self, modules: Sequence[str], serve: Callable[[], object]) -> None:
+    def __init__(self, modules: Sequence[str], log: str, serve: Callable[[], object]) -> None:
         self.modules = tuple(modules)
         asked, questions = os.pipe()
         answers, told = os.pipe()
@@ -39,19 +42,20 @@ class Branch:
         if self._process == 0:
             try:
                 # nothing of the nursery's own pipes is left, so that both of its sides see each other's end
-                for pipe in (questions, answers):
-                    os.close(pipe)
+                os.close(questions)
+                os.close(answers)
                 os.dup2(asked, 0)
-                os.dup2(2, 1)
                 go_first()
-                for module in self.modules:
-                    with contextlib.suppress(Exception):
-                        importlib.import_module(module)
-                sys.stdout.flush()
+                with _output_into(log):
+                    for module in self.modules:
+                        with contextlib.suppress(Exception):
+                            importlib.import_module(module)
                 os.dup2(told, 1)
                 serve()
-            finally:
                 os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
         os.close(asked)
         os.close(told)
         self._questions, self._answers = os.fdopen(questions, "wb"), os.fdopen(answers, "rb")
@@ -97,3 +101,19 @@ class Branch:
             self._questions.close()
         self._answers.close()
         return collect(self._process)
+
+
+@contextlib.contextmanager
+def _output_into(log: str) -> Iterator[None]:
+    """Append standard output and error to a file for a while."""
+    kept = os.dup(1), os.dup(2)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    yield
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number, was in enumerate(kept, 1):
+        os.dup2(was, number)
+        os.close(was)

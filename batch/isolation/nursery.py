@@ -131,7 +131,7 @@ def serve(program: Callable[[Sequence[str]], int], title: str) -> int:
             branch.close()
             branch = None
         if modules:
-            branch = branch or Branch(modules, lambda: serve(program, title))
+            branch = branch or Branch(modules, asked["log"], lambda: serve(program, title))
             answer = branch.run(asked)
             if answer is None:
                 # what has killed it was meant for the child

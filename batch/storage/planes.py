@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,7 +51,7 @@ class Plane:
     zero: float
     """BSCALE and BZERO."""
 
-    @property
+    @cached_property
     def where(self) -> str:
         """``file.fits[SCI,1]``, for messages."""
         return f"{self.path}[{extname(self.header)},{extver(self.header)}]"

@@ -92,6 +92,15 @@ def test_what_cannot_be_imported_is_told_in_the_log_of_who_needs_it(forked: Fork
     assert forked.said[-1] == "ModuleNotFoundError: No module named 'no_such_module'"
 
 
+def test_what_is_said_on_import_is_in_the_log_of_who_needs_it_first(
+    forked: Forked, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        run(forked, "print('well')", "talkative")
+    assert forked.said == ["imported", "with a warning", "and by a program", "well", "well"]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_one_that_was_killed_while_it_waited_is_replaced(forked: Forked) -> None:
     run(forked, WHO, "heavy")
     (branch,) = forked.process.children()

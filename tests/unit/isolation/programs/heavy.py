@@ -1,6 +1,5 @@
-"""What a branch imports: it tells who has imported it, and says more than it should."""
+"""What a branch imports: it tells who has imported it."""
 
 import os
 
-print("imported")
 BY = os.getpid()
