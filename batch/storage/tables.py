@@ -93,7 +93,7 @@ class _Reader:
 
     def read(self) -> Columns:
         fields = self._fields()
-        width, rows, heap = (self._integer(k) for k in ("NAXIS1", "NAXIS2", "PCOUNT"))
+        width, rows, heap = self._integer("NAXIS1"), self._integer("NAXIS2"), self._integer("PCOUNT", 0)
         taken = sum(f.width for f in fields)
         if taken != width or not 0 < width <= _WIDEST:
             self._refuse(f"its columns take {taken} bytes a row, NAXIS1 is {width}")

@@ -108,6 +108,15 @@ def test_scaled_columns(tmp_path: Path) -> None:
     assert table.arrays["B"].tolist() == [2.0, 4.0]
 
 
+def test_a_table_that_has_nothing_behind_it_need_not_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "t.fits"
+    fits.BinTableHDU.from_columns([fits.Column("A", "J", array=[1, 2])]).writeto(path)
+    content = path.read_bytes()
+    start = content.index(b"PCOUNT  = ")
+    path.write_bytes(content[:start] + b" " * 80 + content[start + 80 :])
+    assert [table.arrays["A"].tolist() for table in read_columns(path)] == [[1, 2]]
+
+
 @pytest.mark.parametrize(
     ("keyword", "value", "message"),
     [
