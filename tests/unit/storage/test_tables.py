@@ -78,7 +78,10 @@ def same(path: Path) -> int:
 
 
 @given(made=columns())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 def test_any_table(tmp_path: Path, made: list[fits.Column]) -> None:
     path = tmp_path / "t.fits"
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(np.zeros(5)), fits.BinTableHDU.from_columns(made, name="mine")]
@@ -88,7 +91,10 @@ def test_any_table(tmp_path: Path, made: list[fits.Column]) -> None:
 
 def test_tables_of_real_and_golden_files(shared: Path, tmp_path: Path) -> None:
     count = sum(same(path) for path in sorted((shared / "data").rglob("*.fits")))
+    packed_tables = ("ccd", "osc", "bpx", "crr", "imp", "cte")
     for packed in sorted((shared / "golden" / "jref").glob("*.fits.gz")):
+        if not any(kind in packed.name for kind in packed_tables):
+            continue
         path = tmp_path / packed.stem
         path.write_bytes(gzip.decompress(packed.read_bytes()))
         count += same(path)
