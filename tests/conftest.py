@@ -19,12 +19,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # tests go beside one another, and threads of a library would only wait for one another
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# to get the pages of every large array anew takes up to a quarter of a test's time; what tests start does not
+# inherit it
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+
 _KERNELS = "from batch.calibration import cte_kernels, kernels, rejection_kernels, sm4_kernels"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With several processes another compiles the calibration's kernels while they wait for the drizzle's."""
-    if config.getoption("numprocesses", None):
+    """With several processes: how these allocate, and what they wait for.
+
+    Another compiles the calibration's kernels while they wait for the drizzle's.
+    """
+    if hasattr(config, "workerinput"):
+        for name in _ALLOCATOR:
+            os.environ.pop(name, None)
+    elif config.getoption("numprocesses", None):
+        os.environ.update(_ALLOCATOR)
         compiling = subprocess.Popen([sys.executable, "-c", _KERNELS])
         config.add_cleanup(compiling.wait)
 

@@ -54,6 +54,8 @@ class BuiltinEngine:
         Measured: 0.27 GB for a 1K subarray and 0.45 GB for a full frame; 0.33 and 0.72 GB with the CTE
         correction, whose tables and kernels come on top; 0.6 GB for a 2K subarray while acstools removes its
         stripes in a process beside. What of the libraries is resident differs by 10 MB with the page cache.
+        That was in a process which had imported everything itself; of one that is forked from a branch the
+        kernel counts 0.1 GB less, files of the libraries that are resident in the branch instead.
         """
         pixels = exposure.chips * exposure.shape[0] * exposure.shape[1]
         corrects_cte = exposure.detector == "WFC" and exposure.cte
