@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.errors import InputError
-from batch.storage.planes import walk
+from batch.storage.planes import value_of, walk
 
 _CHUNK = 1 << 22
 _FULL = 0xFFFFFFFF
@@ -49,8 +49,9 @@ def _wrong_sum(path: Path) -> str:
     start = 0
     for index, (header, offset) in enumerate(walk(path)):
         end = offset + header.data_size_padded
-        data_sum = str(header.get("DATASUM", "")).strip()
-        check_sum = str(header.get("CHECKSUM", "")).strip()
+        data_sum, check_sum = (
+            str(value_of(header, keyword, path) or "").strip() for keyword in ("DATASUM", "CHECKSUM")
+        )
         if data_sum.isdigit() and ones_sum(path, offset, end) != int(data_sum):
             return f"has a wrong DATASUM in HDU {index}"
         if check_sum and check_sum != "0" * 16 and ones_sum(path, start, end) not in (0, _FULL):
