@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from batch.isolation.supervisor import collect, go_first
 
@@ -35,27 +35,16 @@ class Branch:
     """
 
     def __init__(self, modules: Sequence[str], log: str, serve: Callable[[], object]) -> None:
-        self.modules = tuple(modules)
+        self._modules = tuple(modules)
         asked, questions = os.pipe()
         answers, told = os.pipe()
         self._process = os.fork()
         if self._process == 0:
-            try:
-                # nothing of the nursery's own pipes is left, so that both of its sides see each other's end
-                os.close(questions)
-                os.close(answers)
-                os.dup2(asked, 0)
-                go_first()
-                with _output_into(log):
-                    for module in self.modules:
-                        with contextlib.suppress(Exception):
-                            importlib.import_module(module)
-                os.dup2(told, 1)
-                serve()
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
+            # nothing of the nursery's own pipes is left, so that both of its sides see each other's end
+            os.close(questions)
+            os.close(answers)
+            os.dup2(asked, 0)
+            _live(modules, log, told, serve)
         os.close(asked)
         os.close(told)
         self._questions, self._answers = os.fdopen(questions, "wb"), os.fdopen(answers, "rb")
@@ -68,7 +57,7 @@ class Branch:
         if select.select([self._answers], [], [], 0)[0]:  # it was killed while it waited
             return False
         if modules:
-            return self.modules == tuple(modules)
+            return self._modules == tuple(modules)
         pages = Path(f"/proc/{self._process}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE") <= room
 
@@ -101,6 +90,22 @@ class Branch:
             self._questions.close()
         self._answers.close()
         return collect(self._process)
+
+
+def _live(modules: Sequence[str], log: str, told: int, serve: Callable[[], object]) -> NoReturn:
+    """The side of the branch, whose standard output becomes `told` when it has imported everything."""
+    try:
+        go_first()
+        with _output_into(log):
+            for module in modules:
+                with contextlib.suppress(Exception):
+                    importlib.import_module(module)
+        os.dup2(told, 1)
+        serve()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 @contextlib.contextmanager

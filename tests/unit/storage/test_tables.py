@@ -78,10 +78,7 @@ def same(path: Path) -> int:
 
 
 @given(made=columns())
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    deadline=None,
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_table(tmp_path: Path, made: list[fits.Column]) -> None:
     path = tmp_path / "t.fits"
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(np.zeros(5)), fits.BinTableHDU.from_columns(made, name="mine")]
