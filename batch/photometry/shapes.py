@@ -16,6 +16,8 @@ Image = NDArray[np.float64]
 _SIGMA = 1 / math.sqrt(8 * math.log(2))
 _FEWEST = 12
 """Pixels with weight in the core; a fit has seven unknowns."""
+_MOST_STEPS = 100
+"""Models that a fit may look at: stars take under fifteen, what takes all of them is none."""
 
 
 class Shape(NamedTuple):
@@ -67,8 +69,12 @@ def measure_star(image: Image, weight: Image, sampling: Sampling) -> Shape | Non
         difference: Image = trust * (_model(p, *at) - values)
         return difference
 
+    def slopes(p: Image) -> Image:
+        derivatives: Image = trust[:, None] * _derivatives(p, *at)
+        return derivatives
+
     start = np.array([1.0, 0.0, 0.0, 1 / width**2, 0.0, 1 / width**2, 0.0])
-    fit = least_squares(residuals, start, method="lm", max_nfev=400)
+    fit = least_squares(residuals, start, slopes, method="lm", max_nfev=_MOST_STEPS)
     a, b, c = fit.x[3:6]
     determinant = a * c - b * b
     if not fit.success or determinant <= 0 or a <= 0 or fit.x[0] <= 0:
@@ -92,6 +98,17 @@ def _model(p: Image, x: Image, y: Image) -> Image:
     dx, dy = x - x0, y - y0
     result: Image = floor + height * np.exp(-0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy))
     return result
+
+
+def _derivatives(p: Image, x: Image, y: Image) -> Image:
+    """Of the model by each of its parameters, one column each: differences would take eight models a step."""
+    height, x0, y0, a, b, c, _ = p
+    dx, dy = x - x0, y - y0
+    u, v = a * dx + b * dy, b * dx + c * dy
+    shape = np.exp(-0.5 * (dx * u + dy * v))
+    light = height * shape
+    columns = (shape, light * u, light * v, -0.5 * light * dx * dx, -light * dx * dy, -0.5 * light * dy * dy)
+    return np.column_stack((*columns, np.ones_like(x, float)))
 
 
 def _within(image: Image, centre: tuple[float, float], radius: float) -> float:

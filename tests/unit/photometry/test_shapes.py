@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.photometry.sampling import APERTURES, Sampling
-from batch.photometry.shapes import measure_star
+from batch.photometry.shapes import _derivatives, _model, measure_star
 
 Build = Callable[..., np.ndarray]
 
@@ -90,3 +90,21 @@ def test_too_few_pixels_with_weight_are_no_shape(gaussian: Build, sampling: Samp
     weight[17, 13:20] = 1
     weight[3] = 1
     assert measure_star(image, weight, sampling) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    p=st.tuples(
+        st.floats(0.1, 2), st.floats(-2, 2), st.floats(-2, 2), st.floats(0.05, 1), st.floats(-0.2, 0.2)
+    ),
+    c=st.floats(0.05, 1),
+    floor=st.floats(-1, 1),
+)
+def test_slopes_of_the_model_are_its_differences(p: tuple[float, ...], c: float, floor: float) -> None:
+    point = np.array([*p, c, floor])
+    y, x = (axis.ravel().astype(float) for axis in np.mgrid[-5:6, -5:6])
+    slopes = _derivatives(point, x, y)
+    assert slopes.shape == (121, 7)
+    for number, step in enumerate(1e-6 * np.eye(7)):
+        differences = (_model(point + step, x, y) - _model(point - step, x, y)) / 2e-6
+        np.testing.assert_allclose(slopes[:, number], differences, atol=1e-6 * (1 + np.abs(slopes).max()))
