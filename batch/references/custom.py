@@ -122,6 +122,8 @@ def check(customs: Sequence[Custom], exposures: Mapping[str, tuple[str, ...]]) -
     ------
     UsageError
         If one is not there, is not FITS, is of another kind by its own header, or is meant for no exposure.
+    InputError
+        If a card that says of which kind it is cannot be understood.
     """
     for custom in customs:
         if not any(custom.applies(root, filters) for root, filters in exposures.items()):
@@ -135,17 +137,19 @@ def check(customs: Sequence[Custom], exposures: Mapping[str, tuple[str, ...]]) -
 def _check_file(custom: Custom) -> None:
     from astropy.io import fits
 
+    from batch.storage.planes import value_of
+
     if not custom.path.is_file():
         raise UsageError(f"{_option(custom)}: there is no such file; name one that is there")
     try:
         header = fits.getheader(custom.path, 0)
     except (OSError, ValueError, TypeError, fits.VerifyError):
         raise UsageError(f"{_option(custom)}: not a FITS file; name a reference file") from None
-    kind = " ".join(str(header.get("FILETYPE", "")).upper().split())
+    kind = " ".join(str(value_of(header, "FILETYPE", _option(custom)) or "").upper().split())
     if kind and kind not in _FILETYPES[custom.keyword]:
         expected = " or ".join(_FILETYPES[custom.keyword])
         raise UsageError(f"{_option(custom)}: FILETYPE is {kind}, not {expected}; name a file of that kind")
-    instrument = str(header.get("INSTRUME", "")).strip().upper()
+    instrument = str(value_of(header, "INSTRUME", _option(custom)) or "").strip().upper()
     if instrument and instrument != "ACS":
         raise UsageError(f"{_option(custom)}: INSTRUME is {instrument}, not ACS; name a file for ACS")
 

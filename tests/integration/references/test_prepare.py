@@ -189,6 +189,16 @@ def test_a_custom_file_of_another_kind_is_refused(
         filled(f"references.custom=['DARKFILE={path}']")
 
 
+@pytest.mark.parametrize("key", ["FILETYPE", "INSTRUME"])
+def test_a_custom_file_with_a_damaged_card_is_refused(filled: Planner, tmp_path: Path, key: str) -> None:
+    path = tmp_path / "mine.fits"
+    fits.PrimaryHDU(header=fits.Header({"FILETYPE": "DARK", "INSTRUME": "ACS"})).writeto(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(f"{key}= '".encode(), f"{key}= \x01".encode()))
+    with pytest.raises(InputError, match=f"DARKFILE=.*keyword {key} cannot be read"):
+        filled(f"references.custom=['DARKFILE={path}']")
+
+
 @pytest.mark.slow
 def test_a_task_fetches_what_is_still_missing(
     empty: Planner, visit: Visit, store: CrdsServer, tmp_path: Path
