@@ -21,6 +21,7 @@ from astropy.table import Table
 
 from batch.errors import InputError
 from batch.model.observation import Exposure
+from batch.storage.planes import as_number
 
 SM4_MJD = 54962.0
 NAMES: Mapping[str, str] = {"CCDTAB": "nominal_ccd.fits", "OSCNTAB": "nominal_osc.fits"}
@@ -72,7 +73,7 @@ def write(keyword: str, raw: Path, exposure: Exposure, folder: Path) -> Path:
     primary = fits.getheader(raw, 0)
     # HRC files have no CCDCHIP; it is 1 then (calibration-steps.md, 1)
     science = (fits.getheader(raw, ("SCI", n)) for n in range(1, exposure.chips + 1))
-    chips = [int(header.get("CCDCHIP", 1)) for header in science]
+    chips = [int(as_number(header, "CCDCHIP", raw, 1)) for header in science]
     rows = (
         [_ccd_row(primary, exposure, chip, raw) for chip in chips]
         if keyword == "CCDTAB"
@@ -95,7 +96,7 @@ def _dtype(value: Any) -> str:
 
 
 def _ccd_row(primary: fits.Header, exposure: Exposure, chip: int, raw: Path) -> dict[str, Any]:
-    gain = float(primary["CCDGAIN"])
+    gain = as_number(primary, "CCDGAIN", raw)
     amplifiers = _AMPLIFIERS.get((exposure.detector, exposure.start >= SM4_MJD, gain))
     if amplifiers is None:
         raise InputError.about(
@@ -111,7 +112,7 @@ def _ccd_row(primary: fits.Header, exposure: Exposure, chip: int, raw: Path) -> 
         "BINAXIS1": 1,
         "BINAXIS2": 1,
     }
-    row |= {f"CCDOFST{a}": int(primary.get(f"CCDOFST{a}", 3)) for a in "ABCD"}
+    row |= {f"CCDOFST{a}": int(as_number(primary, f"CCDOFST{a}", raw, 3)) for a in "ABCD"}
     row |= {f"CCDBIAS{a}": amplifiers.offset for a in "ABCD"}
     row |= {f"ATODGN{a}": g for a, g in zip("ABCD", amplifiers.gain, strict=True)}
     row |= {f"READNSE{a}": n for a, n in zip("ABCD", amplifiers.noise, strict=True)}

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from batch.config.calibration import ReferencesSettings, switch_values
-from batch.errors import LibraryError, MissingReferenceError, UsageError
+from batch.errors import BatchError, InputError, LibraryError, MissingReferenceError, UsageError
 from batch.model.names import plain_name
 from batch.references import custom, recommend
 from batch.references.location import Cache
 from batch.references.needed import KEYWORDS, NOMINAL, STEPS, needed_keywords, switches_off
 from batch.references.service import NO_SERVER, environment
 from batch.storage.raw import filters
+
+log = logging.getLogger(__name__)
 
 _A_LANE = 200
 """Headers that are worth the second which a process of crds takes to start."""
@@ -84,27 +87,38 @@ def resolve(
     Returns
     -------
     dict
-        A `Resolution` by rootname.
+        A `Resolution` by rootname. As long as there are others, an exposure that something is wrong with is
+        left out with a warning: its own task fails alone.
 
     Raises
     ------
     LibraryError
-        If CRDS fails; its own last words are in the message.
+        If CRDS fails for all of them; its own last words are in the message.
     InputError
-        If it names a file by something other than a plain name.
+        If a header of each cannot be understood, or a file is named by something other than a plain name.
+    UsageError
+        If there is no cache, or a file of the user's own cannot be used.
     """
     if settings.cache is None:
         raise UsageError("references.cache: no CRDS cache was given; use --crds-cache DIR, or set CRDS_PATH")
     cache = Cache(settings.cache)
     customs = [custom.parse(text) for text in settings.custom]
     if here:
-        return _resolve_part(raws, settings, cache, customs, here=True)
-    # reading headers and choosing files take turns: with many headers, several processes do both
-    lanes = max(1, min(available_cpus(), len(raws) // _A_LANE))
-    parts = [raws[n::lanes] for n in range(lanes)]
-    with ThreadPoolExecutor(lanes) as pool:
-        found = pool.map(lambda part: _resolve_part(part, settings, cache, customs, here=False), parts)
-        return {root: resolution for part in found for root, resolution in part.items()}
+        answers = _resolve_part(raws, settings, cache, customs, here=True)
+    else:
+        # reading headers and choosing files take turns: with many headers, several processes do both
+        lanes = max(1, min(available_cpus(), len(raws) // _A_LANE))
+        parts = [raws[n::lanes] for n in range(lanes)]
+        with ThreadPoolExecutor(lanes) as pool:
+            made = pool.map(lambda part: _resolve_part(part, settings, cache, customs, here=False), parts)
+            answers = {root: answer for part in made for root, answer in part.items()}
+    found = {root: answer for root, answer in answers.items() if isinstance(answer, Resolution)}
+    troubles = [answer for answer in answers.values() if isinstance(answer, BatchError)]
+    if troubles and not found:
+        raise troubles[0]
+    for trouble in troubles:
+        log.warning("%s", trouble.message)
+    return found
 
 
 def available_cpus() -> int:
@@ -119,34 +133,30 @@ def _resolve_part(
     customs: Sequence[custom.Custom],
     *,
     here: bool,
-) -> dict[str, Resolution]:
+) -> dict[str, Resolution | BatchError]:
+    """What is found, or what stands in the way, by rootname; one process of crds serves all of them."""
     asked = switch_values(settings.switches)
-    found = {}
-    with contextlib.closing(_recommended(raws, asked, cache, settings.context, here=here)) as recommended:
-        for raw, header in recommended:
-            root = raw.name.partition("_")[0]
-            own = custom.choose(customs, root, filters(header))
-            found[root] = _resolution(header, raw.name, cache, asked, own)
-    return found
-
-
-def _recommended(
-    raws: Sequence[Path], asked: Mapping[str, str], cache: Cache, context: str, *, here: bool
-) -> Generator[tuple[Path, dict[str, str]]]:
-    """Each raw file with its header as CRDS and the user want it; one process of crds serves all of them."""
     # files that CRDS calls bad are told of, or refused, by whoever asked
     tolerant = {"CRDS_ALLOW_BAD_REFERENCES": "1", "CRDS_ALLOW_BAD_RULES": "1"}
-    pinned = environment(cache, NO_SERVER, context) | tolerant
-    with (_crds_here if here else _crds_beside)(context, pinned) as (looked_at, ask):
+    pinned = environment(cache, NO_SERVER, settings.context) | tolerant
+    found: dict[str, Resolution | BatchError] = {}
+    with (_crds_here if here else _crds_beside)(settings.context, pinned) as (looked_at, ask):
         for raw in raws:
-            header = {**read_header(raw, looked_at), **asked}
-            answer = ask(header)
-            if "names" not in answer:
-                raise LibraryError(
-                    f"crds bestrefs of {raw.name} with context {context} in {cache.root}: {answer['error']}; "
-                    "check the context and the exposure's header"
-                )
-            yield raw, {**header, **answer["names"]}
+            root = raw.name.partition("_")[0]
+            try:
+                header = {**read_header(raw, looked_at), **asked}
+                answer = ask(header)
+                if "names" not in answer:
+                    raise LibraryError(
+                        f"crds bestrefs of {raw.name} with context {settings.context} in {cache.root}: "
+                        f"{answer['error']}; check the context and the exposure's header"
+                    )
+                header |= answer["names"]
+                own = custom.choose(customs, root, filters(header))
+                found[root] = _resolution(header, raw.name, cache, asked, own)
+            except (InputError, LibraryError) as error:
+                found[root] = error
+    return found
 
 
 @contextlib.contextmanager
@@ -218,8 +228,15 @@ def read_header(path: Path, looked_at: Iterable[str]) -> dict[str, str]:
         A raw file, or its first two headers alone.
     looked_at : iterable of str
         Keywords that CRDS's rules look at.
+
+    Raises
+    ------
+    InputError
+        If one of their cards cannot be understood.
     """
     from astropy.io import fits
+
+    from batch.storage.planes import value_of
 
     with path.open("rb") as stream:
         headers = [fits.Header.fromfile(stream)]
@@ -227,7 +244,13 @@ def read_header(path: Path, looked_at: Iterable[str]) -> dict[str, str]:
             # the primary HDU of a raw file has no data: the next header follows at once
             headers.append(fits.Header.fromfile(stream))
     wanted = dict.fromkeys((*looked_at, "INSTRUME", "FILTER1", "FILTER2", *KEYWORDS, *STEPS))
-    return {k: str(v) for k in wanted for v in [h[k] for h in headers if k in h][:1]}
+    found = {}
+    for keyword in wanted:
+        values = (value_of(header, keyword, path) for header in headers)
+        first = next((value for value in values if value is not None), None)
+        if first is not None:
+            found[keyword] = str(first)
+    return found
 
 
 def _resolution(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from astropy.io import fits
 
 from batch.config.calibration import ReferencesSettings
-from batch.errors import LibraryError, MissingReferenceError, UnsafeNameError, UsageError
+from batch.errors import InputError, LibraryError, MissingReferenceError, UnsafeNameError, UsageError
 from batch.references import bestrefs, service
 from batch.references.bestrefs import Resolution, missing_error, resolve
 from batch.references.context import locate_cache
@@ -176,6 +177,21 @@ def test_crds_own_words_are_passed_on(settings: ReferencesSettings, raws: list[P
     fits.PrimaryHDU(header=header).writeto(broken)
     with pytest.raises(LibraryError, match=r"j8bt05njq_raw\.fits with context hst_0729\.pmap.*INSTRUME"):
         resolve([broken], settings)
+
+
+def test_what_is_wrong_with_one_exposure_stops_no_other(
+    settings: ReferencesSettings, raws: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, refused = (Path(shutil.copy(raw, tmp_path)) for raw in raws[1:])
+    content = damaged.read_bytes()
+    damaged.write_bytes(re.sub(rb"(?<=DATE-OBS= ).{70}", b"x y".ljust(70), content))
+    fits.setval(refused, "INSTRUME", value="WFPC9")
+    assert set(resolve([damaged, refused, raws[0]], settings)) == {"j8bt05njq"}
+    message = f"{damaged}: keyword DATE-OBS cannot be read"
+    assert message in caplog.text
+    assert f"crds bestrefs of {refused.name} with context hst_0729.pmap" in caplog.text
+    with pytest.raises(InputError, match=re.escape(message)):
+        resolve([damaged], settings)
 
 
 def test_a_name_that_leads_out_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,10 @@ def test_unknown_modes_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         nominal.write(keyword, raw(tmp_path, exposure, gain), exposure, tmp_path)
+
+
+def test_a_damaged_gain_is_told_of(tmp_path: Path) -> None:
+    path = raw(tmp_path, HRC)
+    path.write_bytes(re.sub(rb"(?<=CCDGAIN = ).{70}", b"x y".ljust(70), path.read_bytes()))
+    with pytest.raises(InputError, match=r"j8bt05njq_raw\.fits: keyword CCDGAIN cannot be read"):
+        nominal.write("CCDTAB", path, HRC, tmp_path)
