@@ -67,14 +67,19 @@ OTHERS = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(shared: Path) -> ReferencesSettings:
     return locate_cache(ReferencesSettings(cache=shared / "data/crds_cache"), {})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def raws(shared: Path) -> list[Path]:
     return sorted((shared / "data/real").glob("*_raw.fits"))
+
+
+@pytest.fixture(scope="module")
+def resolved(settings: ReferencesSettings, raws: list[Path]) -> dict[str, Resolution]:
+    return resolve(raws, settings)
 
 
 def test_the_context_is_the_caches_own(settings: ReferencesSettings) -> None:
@@ -123,10 +128,8 @@ def test_names_agree_with_the_command_line(
     assert found["j8bt09jcq"].keywords["PFLTFILE"] == "jref$n4t1530bj_pfl.fits"
 
 
-def test_missing_files_turn_their_steps_off(
-    settings: ReferencesSettings, raws: list[Path], tmp_path: Path
-) -> None:
-    found = resolve(raws[:1], settings)["j8bt05njq"]
+def test_missing_files_turn_their_steps_off(resolved: dict[str, Resolution]) -> None:
+    found = resolved["j8bt05njq"]
     assert set(found.missing) == {
         "CCDTAB",
         "OSCNTAB",
@@ -144,29 +147,23 @@ def test_missing_files_turn_their_steps_off(
     assert found.nominal == ("CCDTAB", "OSCNTAB")
 
 
-def test_one_message_lists_every_missing_file_once(
-    settings: ReferencesSettings, raws: list[Path], tmp_path: Path
-) -> None:
-    error = missing_error(resolve(raws, settings))
+def test_one_message_lists_every_missing_file_once(resolved: dict[str, Resolution]) -> None:
+    error = missing_error(resolved)
     assert isinstance(error, MissingReferenceError)
     assert error.message.count("o1515069j_ccd.fits (CCDTAB; j8bt05njq, j8bt06o6q, j8bt09jcq)") == 1
     assert "m4m0925ij_bia.fits (BIASFILE; j8bt09jcq)" in error.message
     assert "--missing-references omit" in error.message
 
 
-def test_a_read_only_cache_stays_as_it_is(raws: list[Path], shared: Path, tmp_path: Path) -> None:
+def test_neither_cache_nor_raw_files_are_touched(raws: list[Path], shared: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     shutil.copytree(shared / "data/crds_cache", cache)
-    before = {p: p.stat().st_mtime_ns for p in cache.rglob("*")}
-    resolve(raws[:1], locate_cache(ReferencesSettings(cache=cache), {}))
-    assert {p: p.stat().st_mtime_ns for p in cache.rglob("*")} == before
-
-
-def test_raw_files_are_not_touched(settings: ReferencesSettings, raws: list[Path], tmp_path: Path) -> None:
     copy = Path(shutil.copy(raws[0], tmp_path))
-    before = copy.read_bytes()
-    resolve([copy], settings)
-    assert copy.read_bytes() == before
+    content = copy.read_bytes()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    resolve([copy], locate_cache(ReferencesSettings(cache=cache), {}))
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+    assert copy.read_bytes() == content
 
 
 def test_crds_own_words_are_passed_on(settings: ReferencesSettings, raws: list[Path], tmp_path: Path) -> None:
