@@ -204,7 +204,7 @@ def walk(path: Path) -> Iterator[tuple[Header, int]]:
             stream.seek(end)
             header = _read_header(stream, f"{path} HDU {index}")
             offset = stream.tell()
-            end = offset + _data_size(header, f"{path} HDU {index}")
+            end = offset + data_size(header, f"{path} HDU {index}")
             if end > size:
                 raise InputError.about(
                     f"{path}[{extname(header) or 'PRIMARY'},{extver(header)}]",
@@ -241,7 +241,14 @@ def _read_header(stream: BinaryIO, where: str) -> Header:
         return Header.fromstring(text)
 
 
-def _data_size(header: Header, where: str) -> int:
+def data_size(header: Header, where: object) -> int:
+    """Bytes of the data that a header announces, padding left out.
+
+    Raises
+    ------
+    InputError
+        If a structural keyword is missing or impossible.
+    """
     bits = abs(_integer(header, "BITPIX", where))
     axes = _integer(header, "NAXIS", where)
     if bits not in (8, 16, 32, 64) or not 0 <= axes <= 999:
@@ -257,7 +264,7 @@ def _data_size(header: Header, where: str) -> int:
     return bits // 8 * groups * (extra + pixels)
 
 
-def _integer(header: Header, keyword: str, where: str, default: int | None = None) -> int:
+def _integer(header: Header, keyword: str, where: object, default: int | None = None) -> int:
     return int(as_number(header, keyword, where, default))
 
 

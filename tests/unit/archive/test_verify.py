@@ -31,6 +31,8 @@ def test_a_good_file(tmp_path: Path, checksum: bool) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(place=0.018194710950652615, bit=0)  # a card of a sum that cannot be parsed
+@example(place=0.15988675166613842, bit=0)  # the name of CHECKSUM
+@example(place=3309 / 23040, bit=4)  # the only digit of PCOUNT
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_wrong_bit(tmp_path: Path, place: float, bit: int) -> None:
     path = tmp_path / "x_raw.fits"
