@@ -232,17 +232,21 @@ def read_header(path: Path, looked_at: Iterable[str]) -> dict[str, str]:
     Raises
     ------
     InputError
-        If one of their cards cannot be understood.
+        If they cannot be read, or one of their cards cannot be understood.
     """
     from astropy.io import fits
 
     from batch.storage.planes import value_of
 
-    with path.open("rb") as stream:
-        headers = [fits.Header.fromfile(stream)]
-        with contextlib.suppress(EOFError):
-            # the primary HDU of a raw file has no data: the next header follows at once
-            headers.append(fits.Header.fromfile(stream))
+    try:
+        with path.open("rb") as stream:
+            headers = [fits.Header.fromfile(stream)]
+            with contextlib.suppress(EOFError):
+                # the primary HDU of a raw file has no data: the next header follows at once
+                headers.append(fits.Header.fromfile(stream))
+    except (OSError, EOFError, ValueError, fits.VerifyError) as error:
+        what = f"its headers cannot be read ({str(error) or type(error).__name__})"
+        raise InputError.about(path, what, "fetch it again") from None
     wanted = dict.fromkeys((*looked_at, "INSTRUME", "FILTER1", "FILTER2", *KEYWORDS, *STEPS))
     found = {}
     for keyword in wanted:

@@ -191,6 +191,14 @@ def test_what_is_wrong_with_one_exposure_stops_no_other(
         resolve([damaged], settings)
 
 
+@pytest.mark.parametrize("length", [0, 320, 2880])
+def test_headers_that_cannot_be_read_are_told_of(raws: list[Path], tmp_path: Path, length: int) -> None:
+    broken = tmp_path / raws[0].name
+    broken.write_bytes(raws[0].read_bytes()[:length])
+    with pytest.raises(InputError, match=r"j8bt05njq_raw\.fits: its headers cannot be read \(.+\)"):
+        bestrefs.read_header(broken, ["DATE-OBS"])
+
+
 def test_a_name_that_leads_out_is_refused(
     settings: ReferencesSettings, raws: list[Path], tmp_path: Path
 ) -> None:
