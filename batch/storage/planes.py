@@ -162,7 +162,7 @@ def scan(path: Path) -> tuple[Header, list[Plane]]:
     planes: list[Plane] = []
     primary = None
     seen: set[tuple[str, int]] = set()
-    for index, (header, offset) in enumerate(walk(path)):
+    for index, (header, offset, _) in enumerate(walk(path)):
         if primary is None:
             primary = header
         elif value_of(header, "XTENSION", path) == "IMAGE":
@@ -184,8 +184,8 @@ def find(planes: list[Plane], name: str, version: int, path: Path) -> Plane:
     raise InputError.about(f"{path}[{name},{version}]", "the extension is missing", _AGAIN)
 
 
-def walk(path: Path) -> Iterator[tuple[Header, int]]:
-    """Every header of a file with the offset of its data, each HDU checked to lie inside the file.
+def walk(path: Path) -> Iterator[tuple[Header, int, int]]:
+    """Every header of a file with where its data and the next HDU begin, each HDU inside the file for sure.
 
     Raises
     ------
@@ -204,15 +204,15 @@ def walk(path: Path) -> Iterator[tuple[Header, int]]:
             stream.seek(end)
             header = _read_header(stream, f"{path} HDU {index}")
             offset = stream.tell()
-            end = offset + data_size(header, f"{path} HDU {index}")
+            end = offset + _data_size(header, f"{path} HDU {index}")
             if end > size:
                 raise InputError.about(
                     f"{path}[{extname(header) or 'PRIMARY'},{extver(header)}]",
                     f"the file is truncated: HDU {index} ends at byte {end}, the file at byte {size}",
                     _AGAIN,
                 )
-            yield header, offset
             end, index = offset + -(-(end - offset) // BLOCK) * BLOCK, index + 1
+            yield header, offset, end
         if index == 0:
             raise InputError.about(path, "the file is empty", _AGAIN)
 
@@ -241,14 +241,7 @@ def _read_header(stream: BinaryIO, where: str) -> Header:
         return Header.fromstring(text)
 
 
-def data_size(header: Header, where: object) -> int:
-    """Bytes of the data that a header announces, padding left out.
-
-    Raises
-    ------
-    InputError
-        If a structural keyword is missing or impossible.
-    """
+def _data_size(header: Header, where: str) -> int:
     bits = abs(_integer(header, "BITPIX", where))
     axes = _integer(header, "NAXIS", where)
     if bits not in (8, 16, 32, 64) or not 0 <= axes <= 999:
@@ -264,7 +257,7 @@ def data_size(header: Header, where: object) -> int:
     return bits // 8 * groups * (extra + pixels)
 
 
-def _integer(header: Header, keyword: str, where: object, default: int | None = None) -> int:
+def _integer(header: Header, keyword: str, where: str, default: int | None = None) -> int:
     return int(as_number(header, keyword, where, default))
 
 

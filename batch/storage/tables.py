@@ -50,7 +50,7 @@ def read_columns(path: Path) -> Iterator[Columns]:
     InputError
         If the file is damaged.
     """
-    for header, offset in walk(path):
+    for header, offset, _ in walk(path):
         if value_of(header, "XTENSION", path) == "BINTABLE":
             yield _Reader(path, header, offset).read()
 
