@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from spoil import spoil_card
 
 from batch.config.calibration import ReferencesSettings
 from batch.errors import InputError, LibraryError, MissingReferenceError, UnsafeNameError, UsageError
@@ -180,8 +181,7 @@ def test_what_is_wrong_with_one_exposure_stops_no_other(
     settings: ReferencesSettings, raws: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged, refused = (Path(shutil.copy(raw, tmp_path)) for raw in raws[1:])
-    content = damaged.read_bytes()
-    damaged.write_bytes(re.sub(rb"(?<=DATE-OBS= ).{70}", b"x y".ljust(70), content))
+    spoil_card(damaged, "DATE-OBS")
     fits.setval(refused, "INSTRUME", value="WFPC9")
     assert set(resolve([damaged, refused, raws[0]], settings)) == {"j8bt05njq"}
     message = f"{damaged}: keyword DATE-OBS cannot be read"

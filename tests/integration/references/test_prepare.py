@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from astropy.io import fits
 from crds_server import CrdsServer
+from spoil import spoil_card
 
 from batch import config
 from batch.archive import headers
@@ -193,8 +194,7 @@ def test_a_custom_file_of_another_kind_is_refused(
 def test_a_custom_file_with_a_damaged_card_is_refused(filled: Planner, tmp_path: Path, key: str) -> None:
     path = tmp_path / "mine.fits"
     fits.PrimaryHDU(header=fits.Header({"FILETYPE": "DARK", "INSTRUME": "ACS"})).writeto(path)
-    content = path.read_bytes()
-    path.write_bytes(content.replace(f"{key}= '".encode(), f"{key}= \x01".encode()))
+    spoil_card(path, key)
     with pytest.raises(InputError, match=f"DARKFILE=.*keyword {key} cannot be read"):
         filled(f"references.custom=['DARKFILE={path}']")
 
